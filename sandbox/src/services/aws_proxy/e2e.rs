@@ -1,0 +1,352 @@
+//! Every rule in front of the real emulator. Each test also fails when the emulator learns what a rule supplies in
+//! another form, and then the rule can go.
+
+use serde_json::{Value, json};
+
+use super::tests::Fixture;
+use crate::services::ministack::Ministack;
+use crate::services::xml;
+
+async fn start() -> (Ministack, Fixture) {
+    let emulator = Ministack::start().await;
+    let proxy = Fixture::of(emulator.address).await;
+    (emulator, proxy)
+}
+
+async fn create_cluster(proxy: &Fixture) {
+    let cluster = json!({
+        "name": "demo", "version": "1.34", "roleArn": "arn:aws:iam::000000000000:role/cluster",
+        "resourcesVpcConfig": { "subnetIds": ["subnet-1", "subnet-2"] }, "accessConfig": { "authenticationMode": "API" },
+    });
+    proxy.query("iam", "Action=CreateRole&Version=2010-05-08&RoleName=cluster&AssumeRolePolicyDocument=%7B%22Version%22%3A%222012-10-17%22%2C%22Statement%22%3A%5B%5D%7D").await;
+    let created = proxy.eks("POST", "/clusters", &cluster).await;
+    assert_eq!(created.status, 200, "{}", created.body);
+}
+
+#[tokio::test]
+async fn clusters_and_node_groups() {
+    let (_emulator, proxy) = start().await;
+    create_cluster(&proxy).await;
+    let cluster = proxy.eks("GET", "/clusters/demo", &Value::Null).await.json()["cluster"].take();
+    assert_eq!(cluster["endpoint"], "https://127.0.0.1:6443");
+    assert_eq!(
+        cluster["certificateAuthority"]["data"],
+        "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCngK"
+    );
+    assert_eq!(cluster["upgradePolicy"]["supportType"], "EXTENDED");
+    assert_eq!(
+        proxy.eks("GET", "/clusters", &Value::Null).await.json()["clusters"],
+        json!(["demo"])
+    );
+
+    let template = "Action=CreateLaunchTemplate&Version=2016-11-15&LaunchTemplateName=nodes&LaunchTemplateData.InstanceType=t3.medium";
+    let template = proxy.query("ec2", template).await.body;
+    let id = xml::text(&template, "launchTemplateId").unwrap();
+    let group = json!({
+        "nodegroupName": "a", "nodeRole": "arn:aws:iam::000000000000:role/node", "subnets": ["subnet-1"],
+        "launchTemplate": { "id": id, "version": "1" }, "updateConfig": { "maxUnavailablePercentage": 33 },
+        "labels": { "x": "1" }, "scalingConfig": { "minSize": 1, "maxSize": 2, "desiredSize": 1 },
+    });
+    let created = proxy.eks("POST", "/clusters/demo/node-groups", &group).await;
+    assert_eq!(created.status, 200, "{}", created.body);
+    let described = async || {
+        proxy
+            .eks("GET", "/clusters/demo/node-groups/a", &Value::Null)
+            .await
+            .json()["nodegroup"]
+            .take()
+    };
+    let group = described().await;
+    assert_eq!(
+        group["launchTemplate"],
+        json!({ "id": id, "name": "nodes", "version": "1" })
+    );
+    assert_eq!(group["updateConfig"], json!({ "maxUnavailablePercentage": 33 }));
+    assert_eq!(group["releaseVersion"], "1.34.2-20260415");
+    assert_eq!(group["diskSize"], Value::Null);
+
+    let change = json!({ "scalingConfig": { "maxSize": 4 }, "labels": { "removeLabels": ["x"] } });
+    let update = proxy
+        .eks("POST", "/clusters/demo/node-groups/a/update-config", &change)
+        .await
+        .json();
+    let target = format!(
+        "/clusters/demo/updates/{}?nodegroupName=a",
+        update["update"]["id"].as_str().unwrap()
+    );
+    assert_eq!(
+        proxy.eks("GET", &target, &Value::Null).await.json()["update"]["status"],
+        "Successful"
+    );
+    let group = described().await;
+    assert_eq!(
+        group["scalingConfig"],
+        json!({ "minSize": 1, "maxSize": 4, "desiredSize": 1 })
+    );
+    assert_eq!(group["labels"], json!({}));
+
+    proxy
+        .eks("POST", "/clusters/demo/updates", &json!({ "version": "1.35" }))
+        .await;
+    assert_eq!(
+        proxy.eks("GET", "/clusters/demo", &Value::Null).await.json()["cluster"]["version"],
+        "1.35"
+    );
+    assert_eq!(
+        proxy
+            .eks("DELETE", "/clusters/demo/node-groups/a", &Value::Null)
+            .await
+            .status,
+        200
+    );
+    assert_eq!(proxy.eks("DELETE", "/clusters/demo", &Value::Null).await.status, 200);
+    assert_eq!(proxy.eks("GET", "/clusters/demo", &Value::Null).await.status, 404);
+}
+
+#[tokio::test]
+async fn add_ons_and_versions() {
+    let (_emulator, proxy) = start().await;
+    create_cluster(&proxy).await;
+    let target = "/addons/supported-versions?addonName=vpc-cni&kubernetesVersion=1.34";
+    let versions = proxy.eks("GET", target, &Value::Null).await.json();
+    let version = &versions["addons"][0]["addonVersions"][0]["addonVersion"];
+    assert!(version.as_str().unwrap().contains("eksbuild"), "{versions}");
+    assert!(
+        !proxy.eks("GET", "/cluster-versions", &Value::Null).await.json()["clusterVersions"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+
+    let addon = json!({ "addonName": "vpc-cni", "addonVersion": version });
+    assert_eq!(proxy.eks("POST", "/clusters/demo/addons", &addon).await.status, 200);
+    let update = proxy
+        .eks(
+            "POST",
+            "/clusters/demo/addons/vpc-cni/update",
+            &json!({ "configurationValues": "{}" }),
+        )
+        .await
+        .json();
+    let target = format!(
+        "/clusters/demo/updates/{}?addonName=vpc-cni",
+        update["update"]["id"].as_str().unwrap()
+    );
+    assert_eq!(
+        proxy.eks("GET", &target, &Value::Null).await.json()["update"]["status"],
+        "Successful"
+    );
+}
+
+#[tokio::test]
+async fn parameters_and_labels() {
+    let (_emulator, proxy) = start().await;
+    let put = json!({ "Name": "/demo/key", "Type": "SecureString", "Value": "x" });
+    assert_eq!(proxy.ssm("PutParameter", &put).await.status, 200);
+    let labels = json!({ "Name": "/demo/key", "Labels": ["AWSCURRENT", "ssm-x", "current"] });
+    let labelled = proxy.ssm("LabelParameterVersion", &labels).await.json();
+    assert_eq!(labelled["InvalidLabels"], json!(["AWSCURRENT", "ssm-x"]));
+    assert_eq!(
+        proxy
+            .ssm("GetParameter", &json!({ "Name": "/demo/key:current" }))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        proxy
+            .ssm("GetParameter", &json!({ "Name": "/demo/key:AWSCURRENT" }))
+            .await
+            .status,
+        400
+    );
+
+    let image = "/aws/service/eks/optimized-ami/1.34/amazon-linux-2023/x86_64/standard/recommended/image_id";
+    let answer = proxy
+        .ssm("GetParameters", &json!({ "Names": [image, "/demo/key", "/none"] }))
+        .await
+        .json();
+    assert_eq!(answer["Parameters"].as_array().unwrap().len(), 2);
+    assert_eq!(answer["InvalidParameters"], json!(["/none"]));
+    let id = proxy.ssm("GetParameter", &json!({ "Name": image })).await.json()["Parameter"]["Value"].take();
+    let images = proxy
+        .query(
+            "ec2",
+            &format!(
+                "Action=DescribeImages&Version=2016-11-15&ImageId.1={}",
+                id.as_str().unwrap()
+            ),
+        )
+        .await;
+    assert!(
+        images.body.contains(id.as_str().unwrap()),
+        "the image must be one that EC2 knows: {}",
+        images.body
+    );
+}
+
+#[tokio::test]
+async fn security_groups_and_flow_logs() {
+    let (_emulator, proxy) = start().await;
+    let ec2 = async |form: &str| {
+        let answer = proxy.query("ec2", &format!("Version=2016-11-15&{form}")).await;
+        assert_eq!(answer.status, 200, "{form}: {}", answer.body);
+        answer.body
+    };
+    let vpc = xml::text(&ec2("Action=CreateVpc&CidrBlock=10.0.0.0%2F16").await, "vpcId").unwrap();
+    let group = ec2(&format!(
+        "Action=CreateSecurityGroup&GroupName=g&GroupDescription=g&VpcId={vpc}"
+    ))
+    .await;
+    let group = xml::text(&group, "groupId").unwrap();
+    let described = async || ec2(&format!("Action=DescribeSecurityGroups&GroupId.1={group}")).await;
+    assert!(
+        described().await.contains("0.0.0.0/0"),
+        "a new group lets everything out"
+    );
+    ec2(&format!(
+        "Action=RevokeSecurityGroupEgress&GroupId={group}&IpPermissions.1.IpProtocol=-1&IpPermissions.1.FromPort=0\
+         &IpPermissions.1.ToPort=0&IpPermissions.1.IpRanges.1.CidrIp=0.0.0.0%2F0"
+    ))
+    .await;
+    assert!(!described().await.contains("0.0.0.0/0"));
+
+    ec2(&format!(
+        "Action=CreateFlowLogs&ResourceType=VPC&ResourceId.1={vpc}&TrafficType=ALL&MaxAggregationInterval=60\
+         &DeliverLogsPermissionArn=arn%3Aaws%3Aiam%3A%3A000000000000%3Arole%2Fflow\
+         &LogDestination=arn%3Aaws%3Alogs%3Aeu-west-1%3A000000000000%3Alog-group%3Aflow\
+         &TagSpecification.1.ResourceType=vpc-flow-log&TagSpecification.1.Tag.1.Key=team&TagSpecification.1.Tag.1.Value=platform"
+    ))
+    .await;
+    let described = ec2("Action=DescribeFlowLogs").await;
+    for (element, value) in [
+        ("deliverLogsPermissionArn", "arn:aws:iam::000000000000:role/flow"),
+        ("maxAggregationInterval", "60"),
+        ("logGroupName", "flow"),
+        ("key", "team"),
+    ] {
+        assert_eq!(xml::text(&described, element).as_deref(), Some(value), "{described}");
+    }
+}
+
+#[tokio::test]
+async fn access_keys() {
+    let (_emulator, proxy) = start().await;
+    proxy
+        .query("iam", "Action=CreateUser&Version=2010-05-08&UserName=bob")
+        .await;
+    let created = proxy
+        .query("iam", "Action=CreateAccessKey&Version=2010-05-08&UserName=bob")
+        .await
+        .body;
+    let key = xml::text(&created, "AccessKeyId").unwrap();
+    let identity = async || {
+        let signature = format!(
+            "AWS4-HMAC-SHA256 Credential={key}/20260101/eu-west-1/sts/aws4_request, SignedHeaders=host, Signature=0"
+        );
+        let headers = [
+            ("authorization", signature.as_str()),
+            ("content-type", "application/x-www-form-urlencoded"),
+        ];
+        proxy
+            .call(
+                "sts",
+                "POST",
+                "/",
+                &headers,
+                "Action=GetCallerIdentity&Version=2011-06-15",
+            )
+            .await
+    };
+    assert_eq!(
+        xml::text(&identity().await.body, "Arn").as_deref(),
+        Some("arn:aws:iam::000000000000:user/bob")
+    );
+    proxy
+        .query(
+            "iam",
+            &format!("Action=DeleteAccessKey&Version=2010-05-08&UserName=bob&AccessKeyId={key}"),
+        )
+        .await;
+    assert_eq!(identity().await.status, 403);
+}
+
+#[tokio::test]
+async fn tags_that_change_later() {
+    let (_emulator, proxy) = start().await;
+    create_cluster(&proxy).await;
+    let association = json!({
+        "namespace": "karpenter", "serviceAccount": "karpenter", "roleArn": "arn:aws:iam::000000000000:role/karpenter",
+        "tags": { "team": "a", "old": "1" },
+    });
+    let association = proxy
+        .eks("POST", "/clusters/demo/pod-identity-associations", &association)
+        .await
+        .json();
+    let id = association["association"]["associationId"].as_str().unwrap();
+    let arn = association["association"]["associationArn"].as_str().unwrap();
+    let cluster = proxy.eks("GET", "/clusters/demo", &Value::Null).await.json()["cluster"]["arn"].take();
+    for (arn, target, resource) in [
+        (
+            arn,
+            format!("/clusters/demo/pod-identity-associations/{id}"),
+            "association",
+        ),
+        (cluster.as_str().unwrap(), "/clusters/demo".to_owned(), "cluster"),
+    ] {
+        let tags = format!("/tags/{}", crate::services::sigv4::uri_encode(arn));
+        let described = async || proxy.eks("GET", &target, &Value::Null).await.json()[resource]["tags"].take();
+        let set = json!({ "tags": { "team": "b", "old": "1", "x": "1", "y": "1" } });
+        assert_eq!(proxy.eks("POST", &tags, &set).await.status, 200);
+        assert_eq!(
+            described().await,
+            json!({ "team": "b", "old": "1", "x": "1", "y": "1" }),
+            "{arn}"
+        );
+        assert_eq!(
+            proxy
+                .eks("DELETE", &format!("{tags}?tagKeys=old&tagKeys=x"), &Value::Null)
+                .await
+                .status,
+            200
+        );
+        assert_eq!(described().await, json!({ "team": "b", "y": "1" }), "{arn}");
+        assert_eq!(
+            proxy.eks("GET", &tags, &Value::Null).await.json()["tags"],
+            json!({ "team": "b", "y": "1" }),
+            "{arn}"
+        );
+    }
+    proxy.eks("DELETE", "/clusters/demo", &Value::Null).await;
+    assert_eq!(proxy.memory(), json!({}), "nothing is left of a cluster");
+    create_cluster(&proxy).await;
+    assert_eq!(
+        proxy.eks("GET", "/clusters/demo", &Value::Null).await.json()["cluster"]["tags"],
+        json!({})
+    );
+
+    let template = "Action=CreateLaunchTemplate&Version=2016-11-15&LaunchTemplateName=nodes&LaunchTemplateData.InstanceType=t3.medium\
+                    &TagSpecification.1.ResourceType=launch-template&TagSpecification.1.Tag.1.Key=team&TagSpecification.1.Tag.1.Value=a";
+    let id = xml::text(&proxy.query("ec2", template).await.body, "launchTemplateId").unwrap();
+    let described = async || {
+        proxy
+            .query("ec2", "Action=DescribeLaunchTemplates&Version=2016-11-15")
+            .await
+            .body
+    };
+    assert!(described().await.contains("<key>team</key><value>a</value>"));
+    proxy
+        .query(
+            "ec2",
+            &format!("Action=CreateTags&Version=2016-11-15&ResourceId.1={id}&Tag.1.Key=team&Tag.1.Value=b"),
+        )
+        .await;
+    assert!(described().await.contains("<key>team</key><value>b</value>"));
+    proxy
+        .query(
+            "ec2",
+            &format!("Action=DeleteTags&Version=2016-11-15&ResourceId.1={id}&Tag.1.Key=team"),
+        )
+        .await;
+    assert!(!described().await.contains("<key>team</key>"));
+}

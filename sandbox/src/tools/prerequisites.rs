@@ -1,0 +1,92 @@
+//! What the user must have: checked all together, before anything is fetched or started.
+
+use std::path::PathBuf;
+
+use super::find_on_path;
+use super::python::Python;
+use super::version::{Version, probe};
+use crate::{Error, Missing};
+
+/// The programs that the sandbox takes from the machine.
+#[derive(Debug)]
+pub(crate) struct Prerequisites {
+    pub python: Python,
+    pub git: PathBuf,
+    pub git_version: Version,
+    pub ssh: PathBuf,
+}
+
+/// Looks for them and reports every missing one at once.
+pub(crate) async fn check() -> Result<Prerequisites, Error> {
+    let (python, git, ssh) = tokio::join!(python(), git(), ssh());
+    match (python, git, ssh) {
+        (Ok(python), Ok((git, git_version)), Ok(ssh)) => Ok(Prerequisites {
+            python,
+            git,
+            git_version,
+            ssh,
+        }),
+        (python, git, ssh) => Err(Error::Prerequisites(
+            [python.err(), git.err(), ssh.err()].into_iter().flatten().collect(),
+        )),
+    }
+}
+
+async fn python() -> Result<Python, Missing> {
+    const LEAST: Version = Version {
+        major: 3,
+        minor: 10,
+        patch: 0,
+    };
+    let missing = |found: String, how: &str| Missing {
+        program: "python3 (3.10 or newer, with venv)".to_owned(),
+        found,
+        how: how.to_owned(),
+    };
+    let Some(python) = find_on_path("python3") else {
+        return Err(missing(
+            "not on PATH".to_owned(),
+            "`apt install python3 python3-venv` or `brew install python`",
+        ));
+    };
+    let version = probe(&python, &["--version"])
+        .await
+        .map_err(|problem| missing(problem, "`apt install python3` or `brew install python`"))?;
+    if version < LEAST {
+        return Err(missing(
+            format!("{} is {version}", python.display()),
+            "`brew install python`, or your distribution's newer python3 placed first on PATH",
+        ));
+    }
+    let has_venv = super::run::command(&python)
+        .args(["-c", "import venv, ensurepip"])
+        .output()
+        .await;
+    if has_venv.is_ok_and(|output| output.status.success()) {
+        Ok(Python(python))
+    } else {
+        Err(missing(
+            format!("{} has no venv module", python.display()),
+            "`apt install python3-venv`",
+        ))
+    }
+}
+
+async fn git() -> Result<(PathBuf, Version), Missing> {
+    let missing = |found: String| Missing {
+        program: "git".to_owned(),
+        found,
+        how: "`apt install git` or `brew install git`".to_owned(),
+    };
+    let git = find_on_path("git").ok_or_else(|| missing("not on PATH".to_owned()))?;
+    let version = probe(&git, &["--version"]).await.map_err(missing)?;
+    Ok((git, version))
+}
+
+async fn ssh() -> Result<PathBuf, Missing> {
+    find_on_path("ssh").ok_or_else(|| Missing {
+        program: "ssh".to_owned(),
+        found: "not on PATH".to_owned(),
+        how: "`apt install openssh-client`; macOS has it".to_owned(),
+    })
+}

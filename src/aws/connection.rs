@@ -1,0 +1,149 @@
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::ProvideCredentials as _;
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use super::AwsError;
+use crate::model::Region;
+
+/// Credentials that are given instead of found.
+#[derive(Debug, Clone)]
+pub struct StaticCredentials {
+    /// Access key id.
+    pub access_key_id: String,
+    /// Secret access key.
+    pub secret_access_key: SecretString,
+}
+
+/// How AWS is reached; what is `None` is found as every AWS tool finds it.
+#[derive(Debug, Clone)]
+pub struct AwsAccess {
+    /// Region.
+    pub region: Region,
+    /// One endpoint for every service.
+    pub endpoint_url: Option<Url>,
+    /// Credentials.
+    pub credentials: Option<StaticCredentials>,
+}
+
+/// Clients of the services that mfsre calls.
+#[derive(Debug, Clone)]
+pub struct Aws {
+    pub(super) config: SdkConfig,
+    pub(super) region: Region,
+    pub(super) eks: aws_sdk_eks::Client,
+    pub(super) secrets: aws_sdk_secretsmanager::Client,
+    pub(super) ssm: aws_sdk_ssm::Client,
+    pub(super) sts: aws_sdk_sts::Client,
+    pub(super) http: reqwest::Client,
+}
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Twelve digits.
+    pub account: String,
+    /// The caller's ARN.
+    pub arn: String,
+}
+
+impl Aws {
+    /// Clients for `access`; nothing is called yet.
+    pub async fn connect(access: &AwsAccess) -> Self {
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .build_https();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http)
+            .region(aws_config::Region::new(access.region.to_string()))
+            .retry_config(aws_config::retry::RetryConfig::standard().with_max_attempts(6));
+        if let Some(url) = &access.endpoint_url {
+            loader = loader.endpoint_url(url.as_str().trim_end_matches('/'));
+        }
+        if let Some(given) = &access.credentials {
+            let credentials = Credentials::new(
+                &given.access_key_id,
+                given.secret_access_key.expose_secret(),
+                None,
+                None,
+                "mfsre",
+            );
+            loader = loader.credentials_provider(credentials);
+        }
+        let config = loader.load().await;
+        Self {
+            region: access.region.clone(),
+            eks: aws_sdk_eks::Client::new(&config),
+            secrets: aws_sdk_secretsmanager::Client::new(&config),
+            ssm: aws_sdk_ssm::Client::new(&config),
+            sts: aws_sdk_sts::Client::new(&config),
+            http: reqwest::Client::new(),
+            config,
+        }
+    }
+
+    /// Who the credentials belong to.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn identity(&self) -> Result<Identity, AwsError> {
+        let answer = self
+            .sts
+            .get_caller_identity()
+            .send()
+            .await
+            .map_err(AwsError::of("sts:GetCallerIdentity"))?;
+        Ok(Identity {
+            account: answer.account().unwrap_or_default().to_owned(),
+            arn: answer.arn().unwrap_or_default().to_owned(),
+        })
+    }
+
+    pub(super) async fn credentials(&self, call: &'static str) -> Result<Credentials, AwsError> {
+        let provider = self
+            .config
+            .credentials_provider()
+            .ok_or_else(|| AwsError::new(call, None, "no AWS credentials are configured"))?;
+        provider
+            .provide_credentials()
+            .await
+            .map_err(|e| AwsError::new(call, None, format!("no AWS credentials: {e}")))
+    }
+
+    /// Where `service` is reached: the service's own variable, then the common endpoint, then AWS. `global` services have
+    /// one endpoint for all regions of a partition.
+    pub(super) fn endpoint(&self, service: &str, global: bool) -> String {
+        let variable = format!("AWS_ENDPOINT_URL_{}", service.to_ascii_uppercase().replace('-', "_"));
+        let own = std::env::var(variable).ok().filter(|v| {
+            !v.is_empty()
+                && self
+                    .config
+                    .endpoint_url()
+                    .is_none_or(|c| std::env::var("AWS_ENDPOINT_URL").is_ok_and(|v| v == c))
+        });
+        own.or_else(|| self.config.endpoint_url().map(str::to_owned))
+            .unwrap_or_else(|| {
+                let suffix = self.region.dns_suffix();
+                if global && !suffix.ends_with(".cn") {
+                    format!("https://{service}.{suffix}")
+                } else {
+                    format!("https://{service}.{}.{suffix}", self.region)
+                }
+            })
+    }
+}
+
+/// The ARN that an access entry takes for a caller: that of the role behind a session. A path, which STS does not tell,
+/// has to be added by hand.
+#[must_use]
+pub fn role_of(caller: &str) -> String {
+    match caller.split_once(":assumed-role/") {
+        Some((head, session)) => {
+            let role = session.split('/').next().unwrap_or(session);
+            format!("{}:role/{role}", head.replace(":sts::", ":iam::"))
+        }
+        None => caller.to_owned(),
+    }
+}

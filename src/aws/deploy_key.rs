@@ -1,0 +1,197 @@
+use aws_sdk_ssm::types::{ParameterType, Tag};
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretString};
+use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey};
+
+use super::{Aws, AwsError};
+
+/// The SSH key pair with which Argo CD reads the repository.
+#[derive(Debug, Clone)]
+pub struct DeployKey {
+    /// OpenSSH private key.
+    pub private: SecretString,
+    /// OpenSSH public key, one line, with a comment that names the environment.
+    pub public: String,
+    /// `SHA256:...`
+    pub fingerprint: String,
+}
+
+/// What removing something came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone.
+    Removed,
+    /// AWS keeps it until then.
+    Scheduled(Timestamp),
+    /// It was not there.
+    Absent,
+}
+
+impl DeployKey {
+    fn generate(environment: &str) -> Result<Self, AwsError> {
+        let wrong =
+            |e: ssh_key::Error| AwsError::new("ssm:PutParameter", None, format!("cannot make a deploy key: {e}"));
+        let mut seed = zeroize::Zeroizing::new([0_u8; 32]);
+        getrandom::fill(seed.as_mut())
+            .map_err(|e| AwsError::new("ssm:PutParameter", None, format!("no randomness from the system: {e}")))?;
+        let pair = ssh_key::private::Ed25519Keypair::from_seed(&seed);
+        let mut key = PrivateKey::from(pair);
+        key.set_comment(format!("mfsre {environment}"));
+        let private = key.to_openssh(LineEnding::LF).map_err(wrong)?;
+        Self::parse(private.as_str().into(), environment)
+    }
+
+    /// The pair of a private key; the public part is always derived.
+    fn parse(private: SecretString, environment: &str) -> Result<Self, AwsError> {
+        let wrong = |e: ssh_key::Error| {
+            AwsError::new(
+                "ssm:GetParameter",
+                None,
+                format!("the stored deploy key cannot be read: {e}"),
+            )
+        };
+        let key = PrivateKey::from_openssh(private.expose_secret()).map_err(wrong)?;
+        if key.algorithm() != Algorithm::Ed25519 {
+            return Err(AwsError::new(
+                "ssm:GetParameter",
+                None,
+                "the stored deploy key is not an ed25519 key",
+            ));
+        }
+        let mut public = key.public_key().clone();
+        public.set_comment(format!("mfsre {environment}"));
+        Ok(Self {
+            private,
+            fingerprint: public.fingerprint(HashAlg::Sha256).to_string(),
+            public: public.to_openssh().map_err(wrong)?,
+        })
+    }
+}
+
+impl Aws {
+    async fn parameter(&self, name: &str) -> Result<Option<String>, AwsError> {
+        match self
+            .ssm
+            .get_parameter()
+            .name(name)
+            .with_decryption(true)
+            .send()
+            .await
+            .map_err(AwsError::of("ssm:GetParameter"))
+        {
+            Ok(answer) => Ok(answer.parameter().and_then(|p| p.value()).map(str::to_owned)),
+            Err(error) if error.is("ParameterNotFound") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn put_parameter(
+        &self,
+        name: &str,
+        value: &str,
+        kind: ParameterType,
+        overwrite: bool,
+        environment: &str,
+    ) -> Result<(), AwsError> {
+        let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
+        let mut request = self
+            .ssm
+            .put_parameter()
+            .name(name)
+            .value(value)
+            .r#type(kind)
+            .overwrite(overwrite);
+        // AWS takes tags only with a parameter that is new.
+        if !overwrite {
+            for (key, value) in [("mfsre:environment", environment), ("mfsre:managed-by", "mfsre")] {
+                let tag = tag(key, value).map_err(|e| AwsError::new("ssm:PutParameter", None, e.to_string()))?;
+                request = request.tags(tag);
+            }
+        }
+        request
+            .send()
+            .await
+            .map_err(AwsError::of("ssm:PutParameter"))
+            .map(|_| ())
+    }
+
+    /// The deploy key in the parameter `private_name`; `None` when there is none.
+    ///
+    /// # Errors
+    /// The call failed, or the parameter holds something else.
+    pub async fn deploy_key(&self, private_name: &str, environment: &str) -> Result<Option<DeployKey>, AwsError> {
+        match self.parameter(private_name).await? {
+            Some(private) => DeployKey::parse(private.into(), environment).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The deploy key, made where there is none, with its public part beside it; says whether anything was written.
+    ///
+    /// # Errors
+    /// A call failed.
+    pub async fn ensure_deploy_key(
+        &self,
+        private_name: &str,
+        public_name: &str,
+        environment: &str,
+    ) -> Result<(DeployKey, bool), AwsError> {
+        let (key, made) = match self.deploy_key(private_name, environment).await? {
+            Some(key) => (key, false),
+            None => {
+                let key = DeployKey::generate(environment)?;
+                let put = self
+                    .put_parameter(
+                        private_name,
+                        key.private.expose_secret(),
+                        ParameterType::SecureString,
+                        false,
+                        environment,
+                    )
+                    .await;
+                match put {
+                    Ok(()) => (key, true),
+                    Err(error) if error.is("ParameterAlreadyExists") => {
+                        match self.deploy_key(private_name, environment).await? {
+                            Some(key) => (key, false),
+                            None => return Err(error),
+                        }
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        let public = self.parameter(public_name).await?;
+        let stale = public.as_deref() != Some(key.public.as_str());
+        if stale {
+            self.put_parameter(
+                public_name,
+                &key.public,
+                ParameterType::String,
+                public.is_some(),
+                environment,
+            )
+            .await?;
+        }
+        Ok((key, made || stale))
+    }
+
+    /// Removes a parameter.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn remove_parameter(&self, name: &str) -> Result<Removal, AwsError> {
+        match self
+            .ssm
+            .delete_parameter()
+            .name(name)
+            .send()
+            .await
+            .map_err(AwsError::of("ssm:DeleteParameter"))
+        {
+            Ok(_) => Ok(Removal::Removed),
+            Err(error) if error.is("ParameterNotFound") => Ok(Removal::Absent),
+            Err(error) => Err(error),
+        }
+    }
+}

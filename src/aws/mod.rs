@@ -1,0 +1,19 @@
+//! The AWS APIs that mfsre itself calls. Endpoints and credentials come from the standard variables and files, so the
+//! same code runs on AWS, on other partitions and on an emulator.
+
+mod cluster;
+mod connection;
+mod deploy_key;
+mod error;
+mod leftovers;
+mod password;
+mod query;
+mod token;
+
+pub use cluster::ClusterDescription;
+pub use connection::{Aws, AwsAccess, Identity, StaticCredentials, role_of};
+pub use deploy_key::{DeployKey, Removal};
+pub use error::AwsError;
+pub use leftovers::Leftover;
+pub use password::AdminPassword;
+pub use token::ClusterToken;

@@ -1,0 +1,291 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::ui::{ColorChoice, OutputFormat};
+
+/// One environment file to a running GitOps platform on Amazon EKS, and back.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mfsre",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// For every command.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Folder of the project [default: the nearest one upwards that has environments/]
+    #[arg(long, global = true, value_name = "DIR", env = "MFSRE_PROJECT")]
+    pub project: Option<PathBuf>,
+    /// Form of the output
+    #[arg(long, global = true, value_enum, default_value = "text", env = "MFSRE_OUTPUT")]
+    pub output: OutputFormat,
+    /// Never ask; fail where an answer is needed
+    #[arg(long, global = true, env = "MFSRE_NO_INPUT", value_parser = clap::builder::FalseyValueParser::new())]
+    pub no_input: bool,
+    /// Use of colour
+    #[arg(long, global = true, value_enum, default_value = "auto", env = "MFSRE_COLOR")]
+    pub color: ColorChoice,
+    /// Say more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Say only what is wrong
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a project: environment files, their JSON Schema, .gitignore
+    Init {
+        /// Git repository that Argo CD reads
+        #[arg(long, value_name = "URL")]
+        repository: Option<String>,
+        /// Environment to write; may be given more than once [default: demo]
+        #[arg(long, value_name = "NAME")]
+        environment: Vec<String>,
+    },
+    /// Check environment files
+    Validate {
+        /// Environments [default: all]
+        #[arg(value_name = "ENV")]
+        environments: Vec<String>,
+    },
+    /// Write the Terraform and GitOps files of an environment
+    Render {
+        /// Environment
+        #[arg(value_name = "ENV")]
+        environment: String,
+        /// Write nothing; show what would change as a unified diff and exit with 2 if anything would
+        #[arg(long)]
+        check: bool,
+    },
+    /// Show what `up` would create, change and destroy on AWS
+    Plan {
+        /// Environment
+        #[arg(value_name = "ENV")]
+        environment: String,
+        /// Keep the plan in a file; it holds values in clear
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Exit with 2 if there are changes
+        #[arg(long)]
+        detailed_exitcode: bool,
+    },
+    /// Bring an environment up, or to its current settings
+    Up {
+        /// Environment
+        #[arg(value_name = "ENV")]
+        environment: String,
+        /// Apply the plan without asking
+        #[arg(long, short)]
+        yes: bool,
+        /// Commit and push the rendered cd/ with your own git credentials where the branch differs
+        #[arg(long)]
+        push: bool,
+        /// How long to wait until everything is synced and healthy
+        #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
+        timeout: Duration,
+    },
+    /// Take an environment away, and show that nothing is left
+    Down {
+        /// Environment
+        #[arg(value_name = "ENV")]
+        environment: String,
+        /// Remove without asking
+        #[arg(long, short)]
+        yes: bool,
+        /// Delete the password's secret at once, without Secrets Manager's recovery window
+        #[arg(long)]
+        purge: bool,
+        /// How long to wait for each stage
+        #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
+        timeout: Duration,
+    },
+    /// Show how an environment stands; exit with 3 if it is not healthy
+    Status {
+        /// Environment
+        #[arg(value_name = "ENV")]
+        environment: String,
+    },
+    /// Merge an environment's cluster into your kubeconfig
+    Kubeconfig {
+        /// Environment
+        #[arg(value_name = "ENV")]
+        environment: String,
+        /// File to merge into [default: the first of KUBECONFIG, or ~/.kube/config]
+        #[arg(long, value_name = "PATH", conflicts_with = "print")]
+        file: Option<PathBuf>,
+        /// Write a kubeconfig of this cluster alone to standard output instead
+        #[arg(long)]
+        print: bool,
+    },
+    /// Print a token for the cluster as ExecCredential; kubectl calls this
+    Token {
+        /// Environment
+        #[arg(value_name = "ENV")]
+        environment: String,
+    },
+    /// Secrets
+    #[command(subcommand)]
+    Secrets(Secrets),
+    /// The local platform of a sandbox environment
+    #[command(subcommand)]
+    Sandbox(Sandbox),
+    /// Print the JSON Schema of environment files
+    Schema,
+    /// Print a completion script
+    Completions {
+        /// Shell
+        shell: Shell,
+    },
+}
+
+/// `mfsre secrets`
+#[derive(Debug, Subcommand)]
+pub enum Secrets {
+    /// Show a secret
+    #[command(subcommand)]
+    Show(ShowSecret),
+}
+
+/// `mfsre secrets show`
+#[derive(Debug, Subcommand)]
+pub enum ShowSecret {
+    /// The password of Argo CD's user admin
+    ArgocdPassword {
+        /// Environment
+        #[arg(value_name = "ENV")]
+        environment: String,
+    },
+}
+
+/// `mfsre sandbox`
+#[derive(Debug, Subcommand)]
+pub enum Sandbox {
+    /// Start the local platform without creating anything on it
+    Start {
+        /// Environment
+        #[arg(value_name = "ENV", default_value = "sandbox")]
+        environment: String,
+    },
+    /// Stop the local platform and forget everything on it
+    Stop {
+        /// Environment
+        #[arg(value_name = "ENV", default_value = "sandbox")]
+        environment: String,
+    },
+    /// Show the parts of the local platform; exit with 3 if one is not healthy
+    Status {
+        /// Environment
+        #[arg(value_name = "ENV", default_value = "sandbox")]
+        environment: String,
+    },
+    /// Print the log of a part
+    Logs {
+        /// Part, as `sandbox status` names it
+        part: String,
+        /// Environment
+        #[arg(long, value_name = "ENV", default_value = "sandbox")]
+        environment: String,
+    },
+    /// Supervise the parts; the sandbox starts this itself
+    #[command(hide = true)]
+    Supervise {
+        /// Folder of the sandbox
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Become a part that ends with its supervisor; the sandbox starts this itself
+    #[command(hide = true)]
+    Exec {
+        /// Process of the supervisor
+        #[arg(long)]
+        parent: u32,
+        /// Program
+        program: std::ffi::OsString,
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+}
+
+/// Reads `90s`, `15m` or `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let refuse = || format!("{text:?} is not a duration; write for example 90s, 15m or 1h");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(refuse)?;
+    let number: u64 = text[..digits].parse().map_err(|_| refuse())?;
+    let seconds = match &text[digits..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(refuse()),
+    };
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(refuse)
+}
+
+impl Command {
+    /// The command's name, as scripts and JSON documents know it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Init { .. } => "init",
+            Self::Validate { .. } => "validate",
+            Self::Render { .. } => "render",
+            Self::Plan { .. } => "plan",
+            Self::Up { .. } => "up",
+            Self::Down { .. } => "down",
+            Self::Status { .. } => "status",
+            Self::Kubeconfig { .. } => "kubeconfig",
+            Self::Token { .. } => "token",
+            Self::Secrets(_) => "secrets show",
+            Self::Sandbox(Sandbox::Start { .. }) => "sandbox start",
+            Self::Sandbox(Sandbox::Stop { .. }) => "sandbox stop",
+            Self::Sandbox(Sandbox::Status { .. }) => "sandbox status",
+            Self::Sandbox(Sandbox::Logs { .. }) => "sandbox logs",
+            Self::Sandbox(Sandbox::Supervise { .. }) => "sandbox supervise",
+            Self::Sandbox(Sandbox::Exec { .. }) => "sandbox exec",
+            Self::Schema => "schema",
+            Self::Completions { .. } => "completions",
+        }
+    }
+
+    /// The environment it is about, where it is about one.
+    #[must_use]
+    pub fn environment(&self) -> Option<&str> {
+        match self {
+            Self::Render { environment, .. }
+            | Self::Plan { environment, .. }
+            | Self::Up { environment, .. }
+            | Self::Down { environment, .. }
+            | Self::Status { environment }
+            | Self::Kubeconfig { environment, .. }
+            | Self::Token { environment }
+            | Self::Secrets(Secrets::Show(ShowSecret::ArgocdPassword { environment }))
+            | Self::Sandbox(
+                Sandbox::Start { environment }
+                | Sandbox::Stop { environment }
+                | Sandbox::Status { environment }
+                | Sandbox::Logs { environment, .. },
+            ) => Some(environment),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,44 @@
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use super::Session;
+use crate::error::{IoContext as _, Result};
+use crate::ops::{InitOptions, init};
+
+pub(super) fn run(session: &Session, repository: Option<String>, environments: Vec<String>) -> Result<u8> {
+    let root = match &session.global.project {
+        Some(dir) => dir.clone(),
+        None => std::env::current_dir().or_cannot(|| "find the current folder".into())?,
+    };
+    let missing_url = repository.is_none();
+    let first = environments.first().cloned().unwrap_or_else(|| "demo".into());
+    let summary = init(
+        &root,
+        &InitOptions {
+            repository,
+            environments,
+        },
+    )?;
+    let mut text = String::new();
+    let list = |text: &mut String, verb: &str, paths: &[PathBuf]| {
+        for path in paths {
+            let _ = writeln!(text, "  {verb:8} {}", path.display());
+        }
+    };
+    list(&mut text, "written", &summary.written);
+    list(&mut text, "kept", &summary.kept);
+    let _ = writeln!(text);
+    if missing_url {
+        let _ = writeln!(
+            text,
+            "next: set argocd_repository_url and access.administrators in environments/{first}.yaml, then run `mfsre up {first}`"
+        );
+    } else {
+        let _ = writeln!(
+            text,
+            "next: set access.administrators in environments/{first}.yaml, then run `mfsre up {first}`"
+        );
+    }
+    session.printer.result("init", None, &text, &summary)?;
+    Ok(0)
+}

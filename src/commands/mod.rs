@@ -1,0 +1,121 @@
+//! One file for each command: resolve settings, call one operation, print its result.
+
+mod completions;
+mod down;
+mod init;
+mod kubeconfig;
+mod plan;
+mod render;
+mod sandbox;
+mod schema;
+mod secrets;
+mod session;
+mod status;
+mod token;
+mod up;
+mod validate;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command, Secrets};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ui::Printer;
+use session::Session;
+
+/// Exit code for "there are changes", where it was asked for.
+const CHANGES: u8 = 2;
+
+/// Runs the command line; returns the process's exit code.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return not_understood(&error),
+    };
+    // One cryptography for every TLS connection of the process. A second call, which there is none, would fail.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let printer = Printer {
+        format: cli.global.output,
+        color: cli.global.color,
+        verbosity: if cli.global.quiet {
+            -1
+        } else {
+            i8::try_from(cli.global.verbose).unwrap_or(i8::MAX)
+        },
+    };
+    let name = cli.command.name();
+    let environment = cli.command.environment().map(str::to_owned);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            printer.error(
+                name,
+                environment.as_deref(),
+                &Error::failed("cannot start the runtime").cause(error.to_string()),
+            );
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(run(cli, printer.clone()));
+    // Work that was dropped must not keep the process.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            printer.error(name, environment.as_deref(), &error);
+            ExitCode::from(error.kind.exit_code())
+        }
+    }
+}
+
+fn not_understood(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind as Kind;
+    // Help and version go to standard output; a closed pipe is no reason to fail.
+    let _ = error.print();
+    match error.kind() {
+        Kind::DisplayHelp | Kind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(ErrorKind::Usage.exit_code()),
+    }
+}
+
+async fn run(cli: Cli, printer: Printer) -> Result<u8> {
+    let session = Session::new(cli.global, printer)?;
+    match cli.command {
+        Command::Init {
+            repository,
+            environment,
+        } => init::run(&session, repository, environment),
+        Command::Validate { environments } => validate::run(&session, environments),
+        Command::Render { environment, check } => render::run(&session, &environment, check).await,
+        Command::Plan {
+            environment,
+            out,
+            detailed_exitcode,
+        } => plan::run(&session, &environment, out, detailed_exitcode).await,
+        Command::Up {
+            environment,
+            yes,
+            push,
+            timeout,
+        } => up::run(&session, &environment, yes, push, timeout).await,
+        Command::Down {
+            environment,
+            yes,
+            purge,
+            timeout,
+        } => down::run(&session, &environment, yes, purge, timeout).await,
+        Command::Status { environment } => status::run(&session, &environment).await,
+        Command::Kubeconfig {
+            environment,
+            file,
+            print,
+        } => kubeconfig::run(&session, &environment, file, print).await,
+        Command::Token { environment } => token::run(&session, &environment).await,
+        Command::Secrets(Secrets::Show(secret)) => secrets::run(&session, secret).await,
+        Command::Sandbox(command) => sandbox::run(&session, command).await,
+        Command::Schema => schema::run(&session),
+        Command::Completions { shell } => completions::run(shell),
+    }
+}

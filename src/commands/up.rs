@@ -1,0 +1,89 @@
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use super::Session;
+use crate::error::Result;
+use crate::model::human_duration;
+use crate::ops::up;
+use crate::ui::table;
+
+pub(super) async fn run(session: &Session, name: &str, yes: bool, push: bool, timeout: Duration) -> Result<u8> {
+    let started = Instant::now();
+    let mut context = session.context(name, |options| {
+        options.push = push;
+        options.timeout = timeout;
+    })?;
+    let sandbox = context.environment.is_sandbox();
+    if session.printer.verbosity >= 0 && session.printer.format == crate::ui::OutputFormat::Text {
+        let place = if sandbox {
+            "this machine (AWS and the nodes are simulated)".to_owned()
+        } else {
+            context.environment.region.to_string()
+        };
+        session.printer.diagnostic(&format!(
+            "\nmfsre up {name} · {place} · {}\n\n",
+            context.environment.argocd_repository_url
+        ));
+    }
+    let summary = up(&mut context, yes).await?;
+    let mut text = String::new();
+    let took = human_duration(started.elapsed());
+    if summary.changed == 0 {
+        let _ = writeln!(text, "\n{name} is up; nothing had to be changed ({took})");
+    } else {
+        let _ = writeln!(text, "\n{name} is up in {took}");
+    }
+    let mut rows = vec![vec![
+        "Argo CD".to_owned(),
+        match &summary.argocd_url {
+            Some(url) => format!("{url}   user admin"),
+            None => {
+                "kubectl -n argocd port-forward svc/argocd-server 8080:443, then https://localhost:8080   user admin"
+                    .to_owned()
+            }
+        },
+    ]];
+    rows.push(vec![
+        "password".into(),
+        format!("mfsre secrets show argocd-password {name}"),
+    ]);
+    rows.push(vec![
+        "kubectl".into(),
+        format!("export KUBECONFIG={}", summary.kubeconfig.display()),
+    ]);
+    rows.push(vec![
+        String::new(),
+        format!("or mfsre kubeconfig {name}, which merges it into your own"),
+    ]);
+    if let Some(url) = &summary.aws_endpoint_url {
+        rows.push(vec!["AWS".into(), format!("{url} (emulated)")]);
+    }
+    for (i, application) in summary.applications.iter().enumerate() {
+        let title = if i == 0 { "apps" } else { "" };
+        rows.push(vec![
+            title.into(),
+            format!("{:24} {} {}", application.name, application.sync, application.health),
+        ]);
+    }
+    if !summary.left_out.is_empty() {
+        rows.push(vec![
+            "left out".into(),
+            format!("{} (their charts lie on the internet)", summary.left_out.join(", ")),
+        ]);
+    }
+    rows.push(vec![
+        "look".into(),
+        format!(
+            "mfsre status {name}{}",
+            if sandbox {
+                format!(" · mfsre sandbox status {name}")
+            } else {
+                String::new()
+            }
+        ),
+    ]);
+    rows.push(vec!["take down".into(), format!("mfsre down {name}")]);
+    text.push_str(&table(&rows, 2));
+    session.printer.result("up", Some(name), &text, &summary)?;
+    Ok(0)
+}

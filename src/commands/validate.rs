@@ -1,0 +1,62 @@
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use super::Session;
+use crate::config::ProjectError;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ui::OutputFormat;
+
+pub(super) fn run(session: &Session, environments: Vec<String>) -> Result<u8> {
+    let project = session.project()?;
+    let names = if environments.is_empty() {
+        project.environments()?
+    } else {
+        environments
+    };
+    if names.is_empty() {
+        return Err(
+            Error::new(ErrorKind::Configuration, "environments/ holds no environment")
+                .hint("create one with `mfsre init`"),
+        );
+    }
+    let mut text = String::new();
+    let mut reports = Vec::new();
+    let mut ok = true;
+    let mut taken: BTreeMap<String, String> = BTreeMap::new();
+    for name in &names {
+        let (diagnostics, valid) = match project.load(name, session.today) {
+            Ok(loaded) => {
+                let key = format!("{} in {}", loaded.environment.name, loaded.environment.region);
+                if let Some(other) = taken.insert(key.clone(), name.clone()) {
+                    return Err(Error::new(
+                        ErrorKind::Configuration,
+                        format!("environments/{other}.yaml and environments/{name}.yaml are both called {key}"),
+                    )
+                    .hint("give each its own name: everything on AWS is named after it"));
+                }
+                (loaded.warnings, true)
+            }
+            Err(ProjectError::Invalid(diagnostics)) => (*diagnostics, false),
+            Err(error) => return Err(error.into()),
+        };
+        ok &= valid;
+        if session.printer.format == OutputFormat::Text {
+            session
+                .printer
+                .diagnostic(&diagnostics.render(session.printer.color_stderr()));
+        }
+        if valid {
+            let _ = writeln!(text, "environments/{name}.yaml is valid");
+        }
+        reports.push(json!({ "name": name, "valid": valid, "diagnostics": diagnostics.to_json() }));
+    }
+    match session.printer.format {
+        OutputFormat::Text => session.printer.line(text.trim_end())?,
+        OutputFormat::Json => session
+            .printer
+            .document("validate", None, ok, &json!({ "environments": reports }))?,
+    }
+    Ok(if ok { 0 } else { ErrorKind::Configuration.exit_code() })
+}

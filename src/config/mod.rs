@@ -1,0 +1,18 @@
+//! Environment files: from YAML to settings whose invariants hold, with every mistake placed in its file.
+
+mod diagnostic;
+mod file;
+mod project;
+mod resolve;
+mod schema;
+mod settings;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Severity, Source};
+pub use file::EnvironmentFile;
+pub use project::{Project, ProjectError};
+pub use resolve::{Loaded, parse};
+pub use schema::schema;
+pub use settings::{
+    Access, ArgoCd, Autoscaling, AutoscalingProvider, Backend, Cluster, Environment, Git, GitHost, Images,
+    ManifestSource, Mirrors, NatGateways, Network, NodeGroup, Observability, SandboxSettings, Terraform,
+};

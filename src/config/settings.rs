@@ -1,0 +1,285 @@
+//! The settings of an environment once every value was checked and every default filled in.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use jiff::civil::Date;
+use schemars::JsonSchema;
+use serde::Serialize;
+use url::Url;
+
+use crate::model::{
+    CapacityType, Cidr, ClusterVersion, EnvironmentName, InstanceType, Invalid, Names, PrincipalArn, Region,
+    RepositoryUrl, Scalar, VpcCidr,
+};
+
+/// An environment, complete.
+#[derive(Debug, Clone, Serialize)]
+pub struct Environment {
+    /// Name.
+    pub name: EnvironmentName,
+    /// AWS region.
+    pub region: Region,
+    /// Address range of the VPC.
+    pub vpc_cidr: VpcCidr,
+    /// Kubernetes version.
+    pub cluster_version: ClusterVersion,
+    /// Instance types of the managed node group.
+    pub instance_types: Vec<InstanceType>,
+    /// How capacity is bought.
+    pub capacity_type: CapacityType,
+    /// Repository that Argo CD reads.
+    pub argocd_repository_url: RepositoryUrl,
+    /// Administrators.
+    pub access: Access,
+    /// Network layout.
+    pub network: Network,
+    /// EKS cluster.
+    pub cluster: Cluster,
+    /// Managed node group.
+    pub node_group: NodeGroup,
+    /// Tags on every resource.
+    pub tags: BTreeMap<String, String>,
+    /// Terraform's backend.
+    pub backend: Backend,
+    /// Argo CD.
+    pub argocd: ArgoCd,
+    /// Autoscaling.
+    pub autoscaling: Autoscaling,
+    /// Prometheus.
+    pub observability: Observability,
+    /// Container images.
+    pub images: Images,
+    /// Git host.
+    pub git: Git,
+    /// Mirrors.
+    pub mirrors: Mirrors,
+    /// Terraform program.
+    pub terraform: Terraform,
+    /// Present when the environment is the local sandbox.
+    pub sandbox: Option<SandboxSettings>,
+    /// Physical names.
+    pub names: Names,
+    /// The day the cluster version was checked against the built-in calendar.
+    #[serde(skip)]
+    pub checked_on: Date,
+}
+
+impl Environment {
+    /// Whether the environment is the local sandbox.
+    #[must_use]
+    pub fn is_sandbox(&self) -> bool {
+        self.sandbox.is_some()
+    }
+}
+
+/// Administrators.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Access {
+    /// IAM principals with cluster-admin.
+    pub administrators: Vec<PrincipalArn>,
+}
+
+/// Network layout.
+#[derive(Debug, Clone, Serialize)]
+pub struct Network {
+    /// NAT gateways.
+    pub nat_gateways: NatGateways,
+    /// Three availability zones, or none for the region's first three.
+    pub availability_zones: Vec<String>,
+}
+
+/// EKS cluster.
+#[derive(Debug, Clone, Serialize)]
+pub struct Cluster {
+    /// Networks that may reach the API over the internet.
+    pub public_access_cidrs: Vec<Cidr>,
+    /// Days for which control-plane logs are kept.
+    pub log_retention_days: u16,
+}
+
+/// Managed node group.
+#[derive(Debug, Clone, Serialize)]
+pub struct NodeGroup {
+    /// Fewest nodes.
+    pub min_size: u32,
+    /// Most nodes.
+    pub max_size: u32,
+    /// Nodes at creation.
+    pub desired_size: u32,
+}
+
+/// Terraform's backend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Backend {
+    /// A file beside the root module.
+    Local,
+    /// An S3 object with S3's own lock file.
+    S3 {
+        /// Bucket.
+        bucket: String,
+        /// Object key.
+        key: String,
+        /// Region of the bucket.
+        region: String,
+        /// KMS key.
+        kms_key_id: Option<String>,
+    },
+    /// An HCP Terraform or Terraform Enterprise workspace.
+    Cloud {
+        /// Organization.
+        organization: String,
+        /// Workspace.
+        workspace: String,
+        /// Project.
+        project: Option<String>,
+        /// Host.
+        hostname: Option<String>,
+    },
+}
+
+/// Argo CD.
+#[derive(Debug, Clone, Serialize)]
+pub struct ArgoCd {
+    /// Where its manifest is read from.
+    pub manifest: ManifestSource,
+    /// `known_hosts` lines; none keeps Argo CD's own list.
+    pub known_hosts: Vec<String>,
+}
+
+/// Autoscaling.
+#[derive(Debug, Clone, Serialize)]
+pub struct Autoscaling {
+    /// Who serves the external metric.
+    pub provider: AutoscalingProvider,
+}
+
+/// Prometheus.
+#[derive(Debug, Clone, Serialize)]
+pub struct Observability {
+    /// The URL of the Prometheus that is there already; `None` installs one.
+    pub existing_prometheus: Option<Url>,
+}
+
+/// Container images.
+#[derive(Debug, Clone, Serialize)]
+pub struct Images {
+    /// Registry and path before the images' names.
+    pub registry: String,
+}
+
+/// Git host.
+#[derive(Debug, Clone, Serialize)]
+pub struct Git {
+    /// Branch.
+    pub revision: String,
+    /// Who registers deploy keys.
+    pub host: GitHost,
+    /// API of the host.
+    pub api_url: Option<Url>,
+}
+
+/// Mirrors.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Mirrors {
+    /// Programs of the sandbox.
+    pub tools: Option<Url>,
+    /// Terraform providers.
+    pub terraform_providers: Option<PathBuf>,
+    /// Argo CD's install manifest.
+    pub argocd_manifest: Option<Url>,
+}
+
+/// Terraform program.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Terraform {
+    /// Program name or path.
+    pub program: Option<PathBuf>,
+}
+
+/// Local sandbox.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct SandboxSettings {
+    /// Programs by name.
+    pub tools: BTreeMap<String, PathBuf>,
+    /// Simulated nodes.
+    pub nodes: u32,
+}
+
+/// Defines an enum of fixed words with its [`Scalar`] and JSON Schema.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident: $what:literal { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+        #[allow(unreachable_pub, reason = "some are used only while resolving")]
+        pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant),+ }
+
+        impl Scalar for $name {
+            fn parse(text: &str) -> Result<Self, Invalid> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(Invalid::new(format!("{text:?} is not {}", $what), "not known")
+                        .hint(concat!("write one of:", $(" ", $word),+))),
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// How many NAT gateways.
+    NatGateways: "a NAT gateway layout" {
+        /// One for all zones.
+        Single = "single",
+        /// One in each zone.
+        PerAz = "per_az",
+    }
+}
+words! {
+    /// Kind of backend.
+    BackendKind: "a backend" {
+        /// A file.
+        Local = "local",
+        /// An S3 object.
+        S3 = "s3",
+        /// HCP Terraform.
+        Cloud = "cloud",
+    }
+}
+words! {
+    /// Where Argo CD's install manifest is read from.
+    ManifestSource: "a manifest source" {
+        /// Argo CD's repository on the internet.
+        Remote = "remote",
+        /// A copy in Git.
+        Vendored = "vendored",
+    }
+}
+words! {
+    /// Who serves the external metric.
+    AutoscalingProvider: "an autoscaling provider" {
+        /// prometheus-adapter with an HPA.
+        PrometheusAdapter = "prometheus-adapter",
+        /// KEDA with a ScaledObject.
+        Keda = "keda",
+    }
+}
+words! {
+    /// Where Prometheus comes from.
+    PrometheusSource: "a Prometheus source" {
+        /// Installed by mfsre.
+        Install = "install",
+        /// There already.
+        Existing = "existing",
+    }
+}
+words! {
+    /// Who registers deploy keys.
+    GitHost: "a git host" {
+        /// GitHub, by its API.
+        Github = "github",
+        /// A person.
+        Manual = "manual",
+    }
+}

@@ -1,0 +1,168 @@
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Kubernetes, KubernetesError, ObjectId};
+
+/// An Argo CD Application as a person wants to see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ApplicationStatus {
+    /// Name.
+    pub name: String,
+    /// `Synced`, `OutOfSync` or `Unknown`.
+    pub sync: String,
+    /// `Healthy`, `Progressing`, `Degraded`, `Missing`, `Suspended` or `Unknown`.
+    pub health: String,
+    /// Commit it was compared with.
+    pub revision: String,
+    /// The Application whose resource it is.
+    pub parent: Option<String>,
+    /// Why it is not in order, most telling first.
+    pub reasons: Vec<String>,
+}
+
+/// A condition of an Application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Condition {
+    /// Its type, such as `ComparisonError`.
+    pub kind: String,
+    /// Its message.
+    pub message: String,
+}
+
+impl ApplicationStatus {
+    /// Reads the status of an Application.
+    #[must_use]
+    pub fn of(application: &Value) -> Self {
+        let text = |pointer: &str| {
+            application
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let or_unknown = |text: String| if text.is_empty() { "Unknown".to_owned() } else { text };
+        let sync = or_unknown(text("/status/sync/status"));
+        let health = or_unknown(text("/status/health/status"));
+        let mut reasons = Vec::new();
+        let mut add = |reason: String| {
+            if !reason.is_empty() && !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        };
+        for condition in application
+            .pointer("/status/conditions")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            let kind = condition["type"].as_str().unwrap_or_default();
+            if kind.ends_with("Error") || kind.ends_with("Warning") {
+                add(format!("{kind}: {}", condition["message"].as_str().unwrap_or_default()));
+            }
+        }
+        let phase = text("/status/operationState/phase");
+        if matches!(phase.as_str(), "Failed" | "Error") || (phase == "Running" && sync != "Synced") {
+            add(text("/status/operationState/message"));
+        }
+        for resource in application
+            .pointer("/status/resources")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            let health = resource
+                .pointer("/health/status")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
+            if matches!(health, "Degraded" | "Missing") {
+                let message = resource
+                    .pointer("/health/message")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
+                let kind = resource["kind"].as_str().unwrap_or_default();
+                let name = resource["name"].as_str().unwrap_or_default();
+                add(format!(
+                    "{kind} {name} is {health}{}{message}",
+                    if message.is_empty() { "" } else { ": " }
+                ));
+            }
+        }
+        if sync != "Synced" || health != "Healthy" {
+            add(text("/status/health/message"));
+        }
+        let tracking = application
+            .pointer("/metadata/annotations/argocd.argoproj.io~1tracking-id")
+            .and_then(Value::as_str);
+        let label = application
+            .pointer("/metadata/labels/app.kubernetes.io~1instance")
+            .and_then(Value::as_str);
+        let parent = tracking
+            .and_then(|t| t.split_once(':'))
+            .map(|(parent, _)| parent)
+            .or(label);
+        Self {
+            name: text("/metadata/name"),
+            sync,
+            health,
+            revision: text("/status/sync/revision"),
+            parent: parent.map(str::to_owned),
+            reasons,
+        }
+    }
+
+    /// Whether it is Synced and Healthy.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.sync == "Synced" && self.health == "Healthy"
+    }
+}
+
+impl Kubernetes {
+    /// The Applications in Argo CD's namespace, by name.
+    ///
+    /// # Errors
+    /// The API cannot be asked.
+    pub async fn applications(&self) -> Result<Vec<ApplicationStatus>, KubernetesError> {
+        let list = self.list("argoproj.io/v1alpha1", "Application", Some("argocd")).await?;
+        let mut applications: Vec<_> = list.iter().map(ApplicationStatus::of).collect();
+        applications.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(applications)
+    }
+
+    /// Names the Application `name`.
+    #[must_use]
+    pub fn application_id(name: &str) -> ObjectId {
+        ObjectId::namespaced("argoproj.io/v1alpha1", "Application", "argocd", name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_reasons_are_conditions_then_the_operation_then_resources() {
+        let application = json!({
+            "metadata": {"name": "apps", "annotations": {"argocd.argoproj.io/tracking-id": "root:argoproj.io/Application:argocd/apps"}},
+            "status": {
+                "sync": {"status": "OutOfSync", "revision": "abc"},
+                "health": {"status": "Degraded"},
+                "conditions": [{"type": "ComparisonError", "message": "chart not found"}],
+                "operationState": {"phase": "Failed", "message": "one or more objects failed to apply"},
+                "resources": [{"kind": "Deployment", "name": "web", "health": {"status": "Degraded", "message": "crash loop"}}],
+            },
+        });
+        let status = ApplicationStatus::of(&application);
+        assert_eq!(status.parent.as_deref(), Some("root"));
+        assert_eq!(
+            status.reasons,
+            [
+                "ComparisonError: chart not found",
+                "one or more objects failed to apply",
+                "Deployment web is Degraded: crash loop"
+            ]
+        );
+        assert!(!status.is_ready());
+    }
+}

@@ -1,0 +1,85 @@
+/// A call of the Kubernetes API that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum KubernetesError {
+    /// No token could be made.
+    #[error("cannot make a token for the cluster: {0}")]
+    Token(String),
+    /// The client cannot be set up.
+    #[error("cannot set up a client for {endpoint}: {message}")]
+    Client {
+        /// Address of the API.
+        endpoint: String,
+        /// Why.
+        message: String,
+    },
+    /// The API answered with an error, or not at all.
+    #[error("cannot {verb} {object}")]
+    Call {
+        /// What was attempted.
+        verb: &'static str,
+        /// On what.
+        object: String,
+        /// What came back.
+        source: Box<kube::Error>,
+    },
+    /// An object is not one.
+    #[error("this is not a Kubernetes object: {0}")]
+    NotAnObject(String),
+    /// A kubeconfig file cannot be read or written.
+    #[error("cannot {what}")]
+    Kubeconfig {
+        /// What was attempted.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A kubeconfig file is not YAML, or not a kubeconfig.
+    #[error("{path} is not a kubeconfig: {message}")]
+    BadKubeconfig {
+        /// The file.
+        path: String,
+        /// Why.
+        message: String,
+    },
+}
+
+impl KubernetesError {
+    /// The HTTP status of the answer, where there was one.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Call { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether trying again can help: no answer, too many requests, a conflict, or a fault of the server.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Call { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => matches!(status.code, 409 | 429 | 500..=599),
+                kube::Error::HyperError(_) | kube::Error::Service(_) => true,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self.status() {
+            Some(401) => Some("the cluster does not know you: add your IAM role or user to access.administrators and run `mfsre up` again".into()),
+            Some(403) => Some("the cluster knows you and does not allow this: your access entry needs AmazonEKSClusterAdminPolicy".into()),
+            Some(_) => None,
+            None => match self {
+                Self::Call { .. } => Some("check that this machine reaches the cluster's endpoint (cluster.public_access_cidrs, VPN)".into()),
+                _ => None,
+            },
+        }
+    }
+}

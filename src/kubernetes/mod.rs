@@ -1,0 +1,11 @@
+//! The Kubernetes API as mfsre uses it: server-side apply under its own field managers, and looking.
+
+mod application;
+mod cluster;
+mod error;
+mod kubeconfig;
+
+pub use application::{ApplicationStatus, Condition};
+pub use cluster::{Applied, Kubernetes, ObjectId, TokenSource};
+pub use error::KubernetesError;
+pub use kubeconfig::{KubeconfigEntry, merge_kubeconfig, render_kubeconfig};

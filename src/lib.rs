@@ -1,0 +1,18 @@
+//! One environment file to a running GitOps platform on Amazon EKS, and back.
+//!
+//! Layers, each calling only those below it: [`cli`], [`commands`], [`ops`], [`workflow`], the adapters
+//! ([`terraform`], [`aws`], [`kubernetes`], [`git`], [`render`]), [`config`], [`model`].
+
+pub mod aws;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod error;
+pub mod git;
+pub mod kubernetes;
+pub mod model;
+pub mod ops;
+pub mod render;
+pub mod terraform;
+pub mod ui;
+pub mod workflow;

@@ -1,0 +1,39 @@
+use serde::Serialize;
+
+use super::EnvironmentName;
+
+/// Every physical name of an environment, each a function of its name alone, so that what is committed to Git can be
+/// rendered before anything exists on AWS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Names {
+    /// The EKS cluster.
+    pub cluster: String,
+    /// The IAM role that Karpenter's controller runs as.
+    pub karpenter_controller_role: String,
+    /// The IAM role of the nodes that Karpenter starts.
+    pub karpenter_node_role: String,
+    /// The SQS queue of interruption notices.
+    pub karpenter_queue: String,
+    /// The Secrets Manager secret that holds the Argo CD admin password.
+    pub argocd_secret: String,
+    /// The SSM parameter that holds the deploy key's private part.
+    pub deploy_key: String,
+    /// The SSM parameter that holds the deploy key's public part.
+    pub deploy_key_public: String,
+}
+
+impl Names {
+    /// The names of the environment `name`.
+    #[must_use]
+    pub fn of(name: &EnvironmentName) -> Self {
+        Self {
+            cluster: name.to_string(),
+            karpenter_controller_role: format!("{name}-karpenter-controller"),
+            karpenter_node_role: format!("{name}-karpenter-node"),
+            karpenter_queue: format!("{name}-karpenter"),
+            argocd_secret: format!("{name}/argocd"),
+            deploy_key: format!("/{name}/argocd/deploy-key"),
+            deploy_key_public: format!("/{name}/argocd/deploy-key.pub"),
+        }
+    }
+}

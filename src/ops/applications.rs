@@ -1,0 +1,177 @@
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::Context;
+use crate::error::{Error, ErrorKind};
+use crate::kubernetes::ApplicationStatus;
+use crate::model::human_duration;
+use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
+
+/// How often the Applications are looked at.
+const POLL: Duration = Duration::from_millis(700);
+
+/// Waits until every Application is Synced and Healthy.
+pub(super) struct WaitHealthy;
+
+impl Step<Context> for WaitHealthy {
+    fn id(&self) -> &'static str {
+        "healthy"
+    }
+
+    fn describe(&self) -> String {
+        "wait until everything is synced and healthy".into()
+    }
+
+    fn probe<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Probe> {
+        Box::pin(async move {
+            let applications = context.kubernetes()?.applications().await?;
+            let ready = all_ready(&applications, &context.applied, context.revision.as_deref());
+            let detail = summary(&applications);
+            context.applications = applications;
+            Ok(if ready { Probe::Stands(detail) } else { Probe::Needed })
+        })
+    }
+
+    fn run<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Ran> {
+        Box::pin(async move {
+            let end = Instant::now() + context.options.timeout;
+            loop {
+                let applications = context.kubernetes()?.applications().await?;
+                let ready = applications.iter().filter(|a| a.is_ready()).count();
+                let waiting: Vec<String> = applications
+                    .iter()
+                    .filter(|a| !a.is_ready())
+                    .map(|a| format!("{} {}/{}", a.name, a.sync, a.health))
+                    .collect();
+                progress.count(ready as u64, applications.len() as u64, waiting.join(" · "));
+                let done = all_ready(&applications, &context.applied, context.revision.as_deref());
+                context.applications = applications;
+                if done {
+                    return Ok(Ran::Changed(summary(&context.applications)));
+                }
+                if Instant::now() >= end {
+                    return Err(not_healthy(context));
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        })
+    }
+}
+
+/// Whether the roots have seen the commit, and they and all their children are in order.
+fn all_ready(applications: &[ApplicationStatus], roots: &[String], revision: Option<&str>) -> bool {
+    let roots_ready = roots.iter().all(|root| {
+        applications
+            .iter()
+            .any(|a| a.name == *root && a.is_ready() && revision.is_none_or(|r| a.revision == r))
+    });
+    roots_ready && !applications.is_empty() && applications.iter().all(ApplicationStatus::is_ready)
+}
+
+fn summary(applications: &[ApplicationStatus]) -> String {
+    format!(
+        "{} Applications synced and healthy",
+        applications.iter().filter(|a| a.is_ready()).count()
+    )
+}
+
+fn not_healthy(context: &Context) -> Error {
+    let limit = human_duration(context.options.timeout);
+    let unready: Vec<&ApplicationStatus> = context.applications.iter().filter(|a| !a.is_ready()).collect();
+    // A root is unhealthy because of its child: the child comes first.
+    let is_parent = |a: &ApplicationStatus| {
+        unready
+            .iter()
+            .any(|other| other.parent.as_deref() == Some(a.name.as_str()))
+    };
+    let (parents, culprits): (Vec<&ApplicationStatus>, Vec<&ApplicationStatus>) =
+        unready.iter().copied().partition(|a| is_parent(a));
+    let mut error = Error::new(
+        ErrorKind::Unhealthy,
+        format!("{} is up, but not healthy after {limit}", context.environment.name),
+    );
+    for application in culprits.iter().chain(&parents) {
+        let mut text = format!(
+            "{} is {} and {}",
+            application.name, application.sync, application.health
+        );
+        for reason in &application.reasons {
+            text.push_str(&format!("\n{reason}"));
+        }
+        error = error.cause(text);
+    }
+    if unready.is_empty() {
+        error = error.cause("the root Applications have not seen the commit yet");
+    }
+    error
+        .hint(format!(
+            "mend it in Git (cd/), then run `mfsre up {}` again",
+            context.environment.name
+        ))
+        .hint(format!("look closer: mfsre status {}", context.environment.name))
+}
+
+/// Removes Applications with Argo CD still at work, so that it removes what they deployed.
+pub(super) async fn remove(context: &Context, names: &[&str], progress: Progress<'_>) -> Result<usize, Error> {
+    let kubernetes = context.kubernetes()?;
+    let all = kubernetes.applications().await?;
+    let mut doomed: Vec<&ApplicationStatus> = Vec::new();
+    // A root, then the children it would create again.
+    for application in &all {
+        if names.contains(&application.name.as_str())
+            || application.parent.as_deref().is_some_and(|p| names.contains(&p))
+        {
+            doomed.push(application);
+        }
+    }
+    for root in all.iter().filter(|a| names.contains(&a.name.as_str())) {
+        progress.say(format!("stop self-healing of {}", root.name));
+        let id = crate::kubernetes::Kubernetes::application_id(&root.name);
+        kubernetes
+            .merge(&id, &json!({ "spec": { "syncPolicy": { "automated": null } } }))
+            .await?;
+    }
+    for application in &doomed {
+        progress.say(format!("delete {}", application.name));
+        kubernetes
+            .delete(&crate::kubernetes::Kubernetes::application_id(&application.name))
+            .await?;
+    }
+    let end = Instant::now() + context.options.timeout;
+    loop {
+        let left: Vec<Value> = kubernetes
+            .list("argoproj.io/v1alpha1", "Application", Some(super::bootstrap::NAMESPACE))
+            .await?
+            .into_iter()
+            .filter(|a| doomed.iter().any(|d| a["metadata"]["name"] == d.name.as_str()))
+            .collect();
+        let done = doomed.len() - left.len();
+        let names: Vec<&str> = left.iter().filter_map(|a| a["metadata"]["name"].as_str()).collect();
+        progress.count(done as u64, doomed.len() as u64, names.join(" · "));
+        if left.is_empty() {
+            return Ok(doomed.len());
+        }
+        if Instant::now() >= end {
+            let mut error = Error::failed(format!(
+                "Applications are still being deleted after {}",
+                human_duration(context.options.timeout)
+            ));
+            for application in &left {
+                let status = ApplicationStatus::of(application);
+                let finalizers = application["metadata"]["finalizers"].to_string();
+                let since = application["metadata"]["deletionTimestamp"]
+                    .as_str()
+                    .unwrap_or("not yet marked");
+                error = error.cause(format!(
+                    "{} waits for its finalizers {finalizers} since {since}\n{}",
+                    status.name,
+                    status.reasons.join("\n")
+                ));
+            }
+            return Err(error.hint("mend what they wait for, then run the same command again"));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

@@ -1,0 +1,356 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::error::{Error, Result};
+use crate::kubernetes::{Applied, Kubernetes, KubernetesError, ObjectId};
+use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
+
+/// Argo CD's namespace.
+pub(super) const NAMESPACE: &str = "argocd";
+/// Field manager of Argo CD's own objects; Argo CD takes them over when it manages itself.
+const MANAGER: &str = "mfsre";
+/// Field manager of what must not stand in Git. Its own, or a later apply of the manifest would take the keys away.
+const CREDENTIALS_MANAGER: &str = "mfsre-credentials";
+/// The repository's Secret in Argo CD's namespace.
+const REPOSITORY_SECRET: &str = "mfsre-repository";
+
+/// Reaches the cluster with the same token that kubectl will use.
+pub(super) struct ReachCluster;
+
+impl Step<Context> for ReachCluster {
+    fn id(&self) -> &'static str {
+        "cluster"
+    }
+
+    fn describe(&self) -> String {
+        "reach the cluster".into()
+    }
+
+    fn probe<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Probe> {
+        Box::pin(async move {
+            if !context.find_cluster().await? {
+                let name = &context.environment.names.cluster;
+                return Err(match &context.cluster {
+                    None => Error::failed(format!(
+                        "there is no EKS cluster {name} in {}",
+                        context.environment.region
+                    )),
+                    Some(cluster) => Error::failed(format!("the EKS cluster {name} is {}", cluster.status)),
+                }
+                .hint("run the same command again; if it stays so, look at the cluster in the EKS console"));
+            }
+            let kubernetes = context.kubernetes()?;
+            let version = kubernetes.version().await?;
+            Ok(Probe::Stands(format!("{version} at {}", kubernetes.endpoint())))
+        })
+    }
+
+    fn run<'a>(&'a self, _: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Ran> {
+        Box::pin(async { Ok(Ran::Unchanged(String::new())) })
+    }
+}
+
+/// Puts into the cluster what must not stand in Git: the password's hash and the repository's credential. Before Argo CD
+/// starts for the first time, or it would make up a password of its own.
+pub(super) struct ClusterSecrets;
+
+impl ClusterSecrets {
+    fn objects(context: &Context) -> Result<Vec<Value>> {
+        let mut objects = vec![json!({
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": { "name": NAMESPACE },
+        })];
+        if let Some(password) = &context.password {
+            objects.push(json!({
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {
+                    "name": "argocd-secret",
+                    "namespace": NAMESPACE,
+                    // Argo CD looks for its Secret by these labels.
+                    "labels": { "app.kubernetes.io/name": "argocd-secret", "app.kubernetes.io/part-of": "argocd" },
+                },
+                "type": "Opaque",
+                "data": {
+                    "admin.password": STANDARD.encode(password.bcrypt.expose_secret()),
+                    "admin.passwordMtime": STANDARD.encode(&password.mtime),
+                },
+            }));
+        }
+        let mut data = json!({
+            "type": STANDARD.encode("git"),
+            "url": STANDARD.encode(context.environment.argocd_repository_url.as_str()),
+        });
+        if let Some(key) = &context.deploy_key {
+            data["sshPrivateKey"] = json!(STANDARD.encode(key.private.expose_secret()));
+        }
+        objects.push(json!({
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {
+                "name": REPOSITORY_SECRET,
+                "namespace": NAMESPACE,
+                "labels": { "argocd.argoproj.io/secret-type": "repository" },
+            },
+            "type": "Opaque",
+            "data": data,
+        }));
+        Ok(objects)
+    }
+}
+
+impl Step<Context> for ClusterSecrets {
+    fn id(&self) -> &'static str {
+        "cluster-secrets"
+    }
+
+    fn describe(&self) -> String {
+        "password and deploy key for Argo CD".into()
+    }
+
+    fn probe<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Probe> {
+        Box::pin(async move {
+            for wanted in Self::objects(context)? {
+                let found = context.kubernetes()?.get(&ObjectId::of(&wanted)?).await?;
+                let same = found.is_some_and(|f| {
+                    wanted["data"]
+                        .as_object()
+                        .into_iter()
+                        .flatten()
+                        .all(|(key, value)| f["data"][key] == *value)
+                });
+                if !same {
+                    return Ok(Probe::Needed);
+                }
+            }
+            Ok(Probe::Stands("as they should be".into()))
+        })
+    }
+
+    fn run<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Ran> {
+        Box::pin(async move {
+            for object in Self::objects(context)? {
+                context.kubernetes()?.apply(&object, CREDENTIALS_MANAGER).await?;
+            }
+            Ok(Ran::Changed("argocd-secret, repository".into()))
+        })
+    }
+}
+
+/// Installs Argo CD from its official manifest, the first time; from then on it manages itself.
+pub(super) struct InstallArgoCd;
+
+impl Step<Context> for InstallArgoCd {
+    fn id(&self) -> &'static str {
+        "argocd"
+    }
+
+    fn describe(&self) -> String {
+        "install Argo CD".into()
+    }
+
+    fn probe<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Probe> {
+        Box::pin(async move {
+            let kubernetes = context.kubernetes()?;
+            let application = kubernetes.get(&Kubernetes::application_id("argo-cd")).await?;
+            // The last object of the manifest tells that all of it was applied once.
+            let last = objects(context)?.last().map(ObjectId::of).transpose()?;
+            let complete = match &last {
+                Some(id) => kubernetes.get(id).await?.is_some(),
+                None => false,
+            };
+            Ok(match (application, complete) {
+                (Some(_), true) => Probe::Stands("it manages itself".into()),
+                _ => Probe::Needed,
+            })
+        })
+    }
+
+    fn run<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Ran> {
+        Box::pin(async move {
+            let objects = objects(context)?;
+            let kubernetes = context.kubernetes()?.clone();
+            let total = objects.len() as u64;
+            let mut changed = 0;
+            for (done, object) in objects.iter().enumerate() {
+                let id = ObjectId::of(object)?;
+                progress.count(done as u64, total, id.to_string());
+                changed += usize::from(kubernetes.apply(object, MANAGER).await? == Applied::Changed);
+                if id.kind == "CustomResourceDefinition" {
+                    established(&kubernetes, &id).await?;
+                }
+            }
+            kubernetes.forget_kinds().await;
+            if changed == 0 {
+                return Ok(Ran::Unchanged(format!("{total} objects")));
+            }
+            Ok(Ran::Changed(format!("{total} objects, {changed} changed")))
+        })
+    }
+}
+
+/// A new kind can be used once the API serves it.
+async fn established(kubernetes: &Kubernetes, id: &ObjectId) -> Result<()> {
+    for _ in 0..120 {
+        let found = kubernetes.get(id).await?.unwrap_or_default();
+        let conditions = found
+            .pointer("/status/conditions")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        if conditions
+            .iter()
+            .any(|c| c["type"] == "Established" && c["status"] == "True")
+        {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    Err(Error::failed(format!("{id} was not established within 30s"))
+        .hint("look at it with `kubectl describe`, then run the same command again"))
+}
+
+/// Argo CD's objects in the order in which they can be applied: kinds before what uses them, and configuration before the
+/// workloads that read it. The rendered known hosts stand in for the manifest's.
+pub(super) fn objects(context: &Context) -> Result<Vec<Value>> {
+    let manifest = context.manifest.as_deref().unwrap_or_default();
+    let mut objects = documents(manifest, "Argo CD's install manifest")?;
+    let hosts = PathBuf::from("cd/environments")
+        .join(context.environment.name.as_str())
+        .join("argo-cd/argocd-ssh-known-hosts-cm.yaml");
+    if let Some(contents) = context.tree.as_ref().and_then(|t| t.get(&hosts)) {
+        for patch in documents(contents, &hosts.to_string_lossy())? {
+            if let Some(object) = objects
+                .iter_mut()
+                .find(|o| o["kind"] == patch["kind"] && o["metadata"]["name"] == patch["metadata"]["name"])
+                && let Some(data) = patch["data"].as_object()
+            {
+                for (key, value) in data {
+                    object["data"][key] = value.clone();
+                }
+            }
+        }
+    }
+    for object in &mut objects {
+        let kind = object["kind"].as_str().unwrap_or_default();
+        if !matches!(
+            kind,
+            "CustomResourceDefinition" | "ClusterRole" | "ClusterRoleBinding" | "Namespace"
+        ) {
+            object["metadata"]["namespace"] = json!(NAMESPACE);
+        }
+    }
+    objects.sort_by_key(|object| match object["kind"].as_str().unwrap_or_default() {
+        "CustomResourceDefinition" => 0,
+        "Deployment" | "StatefulSet" => 2,
+        _ => 1,
+    });
+    Ok(objects)
+}
+
+/// The documents of a YAML file.
+///
+/// # Errors
+/// It is not YAML.
+pub(super) fn documents(contents: &[u8], name: &str) -> Result<Vec<Value>> {
+    let text = String::from_utf8_lossy(contents);
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).map_err(|e| {
+        Error::failed(format!("{name} is not YAML"))
+            .cause(e.to_string())
+            .hint("fetch it again: remove it from the cache")
+    })?;
+    Ok(documents.into_iter().filter(|d| !d.is_null()).collect())
+}
+
+/// Applies the projects and the root Applications.
+pub(super) struct ApplyRoots;
+
+impl Step<Context> for ApplyRoots {
+    fn id(&self) -> &'static str {
+        "roots"
+    }
+
+    fn describe(&self) -> String {
+        "projects and root Applications".into()
+    }
+
+    fn probe<'a>(&'a self, _: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Probe> {
+        // Server-side apply is itself the comparison.
+        Box::pin(async { Ok(Probe::Needed) })
+    }
+
+    fn run<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Ran> {
+        Box::pin(async move {
+            let roots = roots(context)?;
+            let kubernetes = context.kubernetes()?.clone();
+            let mut changed = 0;
+            let mut names = Vec::new();
+            for object in &roots {
+                let id = ObjectId::of(object)?;
+                progress.say(id.to_string());
+                changed += usize::from(kubernetes.apply(object, MANAGER).await? == Applied::Changed);
+                if id.kind == "Application" {
+                    names.push(id.name.clone());
+                }
+            }
+            // Argo CD looks at the branch every few minutes; what was pushed just now is to be seen now.
+            for name in &names {
+                let seen = kubernetes.get(&Kubernetes::application_id(name)).await?;
+                let revision = seen
+                    .as_ref()
+                    .and_then(|a| a.pointer("/status/sync/revision"))
+                    .and_then(Value::as_str);
+                if revision.is_some() && revision != context.revision.as_deref() {
+                    let refresh = json!({ "metadata": { "annotations": { "argocd.argoproj.io/refresh": "normal" } } });
+                    kubernetes.merge(&Kubernetes::application_id(name), &refresh).await?;
+                }
+            }
+            let detail = names.join(", ");
+            context.applied = names;
+            Ok(if changed == 0 {
+                Ran::Unchanged(detail)
+            } else {
+                Ran::Changed(detail)
+            })
+        })
+    }
+}
+
+/// The objects of `cd/root/NAME.yaml`.
+pub(super) fn roots(context: &Context) -> Result<Vec<Value>> {
+    let path = PathBuf::from(format!("cd/root/{}.yaml", context.environment.name));
+    let contents = context.tree()?.get(&path).unwrap_or_default();
+    documents(contents, &path.to_string_lossy())
+}
+
+/// Deletes an object and everything Argo CD's manifest brought, in reverse order; says how many were there.
+pub(super) async fn delete_all(kubernetes: &Kubernetes, objects: &[Value], progress: Progress<'_>) -> Result<usize> {
+    let mut removed = 0;
+    let total = objects.len() as u64;
+    for (done, object) in objects.iter().rev().enumerate() {
+        let id = ObjectId::of(object)?;
+        progress.count(done as u64, total, id.to_string());
+        match kubernetes.delete(&id).await {
+            Ok(was_there) => removed += usize::from(was_there),
+            Err(error) if error.status() == Some(404) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(removed)
+}
+
+/// Waits until an object is gone.
+pub(super) async fn gone(kubernetes: &Kubernetes, id: &ObjectId, limit: Duration) -> Result<(), KubernetesError> {
+    let end = tokio::time::Instant::now() + limit;
+    while kubernetes.get(id).await?.is_some() && tokio::time::Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Platform;
+use crate::aws::{AdminPassword, Aws, ClusterDescription, DeployKey};
+use crate::config::{Environment, Project};
+use crate::error::{Error, Result};
+use crate::git::GitRepository;
+use crate::kubernetes::{ApplicationStatus, Kubernetes};
+use crate::render::Tree;
+use crate::terraform::{Plan, ProviderMirror, Workspace};
+use crate::workflow::{Cancellation, Reporter};
+
+/// Asks the user before something is changed.
+pub trait Confirm: Send + Sync {
+    /// Whether to go on.
+    ///
+    /// # Errors
+    /// There is nobody to ask.
+    fn confirm(&self, question: &str) -> Result<bool>;
+}
+
+/// What the command line decides.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Commit and push the rendered tree where the branch differs.
+    pub push: bool,
+    /// How long to wait until everything is healthy.
+    pub timeout: Duration,
+    /// Delete the secret without its recovery window.
+    pub purge: bool,
+    /// The executable that supervises the sandbox.
+    pub executable: PathBuf,
+}
+
+/// What the steps of an operation hand to one another. Everything in it can be found again by probing.
+pub struct Context {
+    /// The project.
+    pub project: Project,
+    /// The settings.
+    pub environment: Environment,
+    /// How the outside is reached; known once the sandbox runs, where there is one.
+    pub platform: Option<Platform>,
+    /// What the command line decides.
+    pub options: Options,
+    /// Asks the user.
+    pub confirm: Arc<dyn Confirm>,
+    /// Hears what happens.
+    pub reporter: Arc<dyn Reporter>,
+    /// The user's wish to stop.
+    pub cancellation: Cancellation,
+    pub(super) sandbox: Option<mfsre_sandbox::Status>,
+    pub(super) aws: Option<Aws>,
+    pub(super) workspace: Option<Workspace>,
+    pub(super) mirror: Option<ProviderMirror>,
+    pub(super) manifest: Option<Vec<u8>>,
+    pub(super) tree: Option<Tree>,
+    pub(super) plan: Option<Plan>,
+    pub(super) password: Option<AdminPassword>,
+    pub(super) deploy_key: Option<DeployKey>,
+    pub(super) revision: Option<String>,
+    pub(super) cluster: Option<ClusterDescription>,
+    pub(super) kubernetes: Option<Kubernetes>,
+    pub(super) applications: Vec<ApplicationStatus>,
+    pub(super) applied: Vec<String>,
+    pub(super) kept: Vec<String>,
+}
+
+impl Context {
+    /// A context in which nothing is known yet.
+    #[must_use]
+    pub fn new(
+        project: Project,
+        environment: Environment,
+        options: Options,
+        confirm: Arc<dyn Confirm>,
+        reporter: Arc<dyn Reporter>,
+        cancellation: Cancellation,
+    ) -> Self {
+        Self {
+            project,
+            environment,
+            platform: None,
+            options,
+            confirm,
+            reporter,
+            cancellation,
+            sandbox: None,
+            aws: None,
+            workspace: None,
+            mirror: None,
+            manifest: None,
+            tree: None,
+            plan: None,
+            password: None,
+            deploy_key: None,
+            revision: None,
+            cluster: None,
+            kubernetes: None,
+            applications: Vec::new(),
+            applied: Vec::new(),
+            kept: Vec::new(),
+        }
+    }
+
+    /// The folder of files that are never committed.
+    #[must_use]
+    pub fn private(&self) -> PathBuf {
+        self.project.private(self.environment.name.as_str())
+    }
+
+    pub(super) fn platform(&self) -> Result<&Platform> {
+        self.platform.as_ref().ok_or_else(|| missing("the platform"))
+    }
+
+    pub(super) fn aws(&self) -> Result<&Aws> {
+        self.aws.as_ref().ok_or_else(|| missing("the AWS clients"))
+    }
+
+    pub(super) fn kubernetes(&self) -> Result<&Kubernetes> {
+        self.kubernetes.as_ref().ok_or_else(|| missing("the cluster"))
+    }
+
+    pub(super) fn tree(&self) -> Result<&Tree> {
+        self.tree.as_ref().ok_or_else(|| missing("the rendered tree"))
+    }
+
+    pub(super) fn workspace(&self) -> Result<&Workspace> {
+        self.workspace
+            .as_ref()
+            .ok_or_else(|| missing("the Terraform workspace"))
+    }
+
+    pub(super) fn repository(&self) -> Result<GitRepository> {
+        Ok(GitRepository::new(
+            self.environment.argocd_repository_url.as_str(),
+            &self.environment.git.revision,
+            self.private().join("repository"),
+            self.platform()?.git_environment.clone(),
+        ))
+    }
+
+    /// Sets up the AWS clients.
+    pub(super) async fn connect(&mut self) -> Result<Aws> {
+        if let Some(aws) = &self.aws {
+            return Ok(aws.clone());
+        }
+        let aws = Aws::connect(&self.platform()?.aws).await;
+        self.aws = Some(aws.clone());
+        Ok(aws)
+    }
+
+    /// Looks for the cluster and sets up its client; says whether it is there and active.
+    pub(super) async fn find_cluster(&mut self) -> Result<bool> {
+        let aws = self.connect().await?;
+        let name = self.environment.names.cluster.clone();
+        self.cluster = aws.cluster(&name).await?;
+        let Some(cluster) = self
+            .cluster
+            .as_ref()
+            .filter(|c| c.status == "ACTIVE" || c.status == "UPDATING")
+        else {
+            return Ok(false);
+        };
+        self.kubernetes = Some(Kubernetes::new(
+            &cluster.endpoint,
+            &cluster.certificate_authority,
+            super::platform::tokens(&aws, &name),
+        ));
+        Ok(true)
+    }
+}
+
+/// A step was put before the one it builds on; a fault of the program, told as one.
+fn missing(what: &str) -> Error {
+    Error::failed(format!("{what} is not known at this point of the operation"))
+        .hint("this is a fault of mfsre; please report it")
+}

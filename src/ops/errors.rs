@@ -1,0 +1,126 @@
+//! From the adapters' errors to the one a user sees.
+
+use crate::aws::AwsError;
+use crate::error::{Error, ErrorKind};
+use crate::git::{GitError, HostError};
+use crate::kubernetes::KubernetesError;
+use crate::render::RenderError;
+use crate::terraform::TerraformError;
+
+fn with_hint(error: Error, hint: Option<String>) -> Error {
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+impl From<AwsError> for Error {
+    fn from(error: AwsError) -> Self {
+        let hint = error.hint();
+        let message = error.to_string();
+        with_hint(Self::failed(message).cause(error.source.to_string()), hint)
+    }
+}
+
+impl From<KubernetesError> for Error {
+    fn from(error: KubernetesError) -> Self {
+        let hint = error.hint();
+        let shown = Self::failed(error.to_string());
+        let shown = match std::error::Error::source(&error) {
+            Some(source) => shown.caused_by(source),
+            None => shown,
+        };
+        with_hint(shown, hint)
+    }
+}
+
+impl From<GitError> for Error {
+    fn from(error: GitError) -> Self {
+        let hint = error.hint();
+        let shown = Self::failed(error.to_string());
+        let shown = match std::error::Error::source(&error) {
+            Some(source) => shown.caused_by(source),
+            None => shown,
+        };
+        shown.hint(hint)
+    }
+}
+
+impl From<HostError> for Error {
+    fn from(error: HostError) -> Self {
+        Self::failed(format!("cannot {}", error.attempted))
+            .cause(error.message)
+            .hint(error.hint)
+    }
+}
+
+impl From<RenderError> for Error {
+    fn from(error: RenderError) -> Self {
+        let kind = match error {
+            RenderError::Template { .. } | RenderError::Unreadable { .. } => ErrorKind::Configuration,
+            RenderError::Values { .. } | RenderError::NoManifest => ErrorKind::Failed,
+        };
+        let hint = match &error {
+            RenderError::Template { .. } => {
+                Some("if this template is your own, mend it; without it the built-in one is used".to_owned())
+            }
+            _ => None,
+        };
+        let shown = Self::new(kind, error.to_string());
+        let shown = match std::error::Error::source(&error) {
+            Some(source) => shown.caused_by(source),
+            None => shown,
+        };
+        with_hint(shown, hint)
+    }
+}
+
+impl From<TerraformError> for Error {
+    fn from(error: TerraformError) -> Self {
+        let (message, causes) = error.retell();
+        let text = causes.join("\n");
+        let hint = match &error {
+            TerraformError::NotFound => {
+                Some("install Terraform 1.10 or newer (https://developer.hashicorp.com/terraform/install) or OpenTofu (https://opentofu.org/docs/intro/install/)".to_owned())
+            }
+            TerraformError::TooOld { .. } => Some("install a newer one, or name another with terraform.program in the environment file".to_owned()),
+            TerraformError::Interrupted { .. } => return Self::interrupted(),
+            TerraformError::Failed { .. } if text.contains("Error acquiring the state lock") => {
+                Some("somebody else is at work on this state: wait until they are done; the lock's owner is named above".to_owned())
+            }
+            TerraformError::Failed { .. } if text.contains("Failed to query available provider packages") || text.contains("Failed to install provider") => {
+                Some("the provider registry cannot be reached: set mirrors.terraform_providers to a filesystem mirror".to_owned())
+            }
+            TerraformError::Failed { .. } if text.contains("lock file") => {
+                Some("run `mfsre render` to restore .terraform.lock.hcl".to_owned())
+            }
+            TerraformError::Failed { .. } => Some("what was done so far is in the state: mend the cause and run the same command again".to_owned()),
+            _ => None,
+        };
+        let kind = if text.contains("Error acquiring the state lock") {
+            ErrorKind::Locked
+        } else {
+            ErrorKind::Failed
+        };
+        let mut shown = Self::new(kind, message);
+        shown.causes = causes;
+        with_hint(shown, hint)
+    }
+}
+
+impl From<mfsre_sandbox::Error> for Error {
+    fn from(error: mfsre_sandbox::Error) -> Self {
+        let text = error.to_string();
+        let kind = match &error {
+            mfsre_sandbox::Error::Busy { .. } => ErrorKind::Locked,
+            mfsre_sandbox::Error::PortBusy { .. } => ErrorKind::Configuration,
+            mfsre_sandbox::Error::NoSuchPart { .. } => ErrorKind::Usage,
+            _ => ErrorKind::Failed,
+        };
+        // The sandbox writes what to do next behind its own mark.
+        match text.split_once("\n  next: ") {
+            Some((message, next)) => Self::new(kind, message).hint(next),
+            None => Self::new(kind, text),
+        }
+    }
+}

@@ -1,0 +1,328 @@
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::Context;
+use crate::config::Environment;
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::human_duration;
+use crate::terraform::{Plan, Program, ProviderMirror, TerraformEvent, Workspace};
+use crate::workflow::{Cancellation, Probe, Progress, Ran, Step, StepFuture};
+
+/// What the slowest resources usually take, in minutes, so that a person who waits knows what to expect
+/// (<https://docs.aws.amazon.com/eks/latest/userguide/create-cluster.html> says "several minutes" for a cluster).
+const USUAL_MINUTES: [(&str, u64); 3] = [
+    ("aws_eks_cluster.", 10),
+    ("aws_eks_node_group.", 3),
+    ("aws_nat_gateway.", 2),
+];
+
+/// Checks the tools and the rights before anything is changed.
+pub(super) struct CheckAccess {
+    /// Whether the caller has to be an administrator of the cluster.
+    pub(super) needs_administrator: bool,
+}
+
+impl Step<Context> for CheckAccess {
+    fn id(&self) -> &'static str {
+        "access"
+    }
+
+    fn describe(&self) -> String {
+        "check tools and access".into()
+    }
+
+    fn probe<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Probe> {
+        Box::pin(async move {
+            progress.say("terraform");
+            let program = Program::find(context.environment.terraform.program.as_deref()).await?;
+            context.mirror = ProviderMirror::find(
+                context.environment.mirrors.terraform_providers.as_deref(),
+                program.flavour,
+            );
+            progress.say("AWS");
+            let aws = context.connect().await?;
+            let identity = aws.identity().await?;
+            if self.needs_administrator {
+                administrator(&context.environment, &identity.arn)?;
+                supported_version(context, progress).await?;
+                progress.say(context.environment.argocd_repository_url.as_str());
+                if context.environment.argocd_repository_url.transport() == crate::model::Transport::Ssh
+                    || context.options.push
+                {
+                    context.repository()?.reach().await?;
+                }
+            }
+            let mut detail = format!(
+                "{} {}, account {}",
+                program.flavour.name(),
+                program.version,
+                identity.account
+            );
+            if let Some(mirror) = &context.mirror {
+                detail.push_str(&format!(", providers from {}", mirror.path.display()));
+            }
+            let infra = context.project.infra(context.environment.name.as_str());
+            let environment = context.platform()?.terraform_environment();
+            context.workspace = Some(Workspace::new(
+                program,
+                infra,
+                context.private(),
+                environment,
+                context.mirror.as_ref(),
+            )?);
+            Ok(Probe::Stands(detail))
+        })
+    }
+
+    fn run<'a>(&'a self, _: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Ran> {
+        Box::pin(async { Ok(Ran::Unchanged(String::new())) })
+    }
+}
+
+/// Who runs `up` must be able to work in the cluster afterwards; who may is a setting, never whoever happens to call.
+fn administrator(environment: &Environment, caller: &str) -> Result<()> {
+    let administrators = &environment.access.administrators;
+    if administrators.iter().any(|a| a.matches_caller(caller)) {
+        return Ok(());
+    }
+    let role = crate::aws::role_of(caller);
+    let mut lines = vec!["access:".to_owned(), "  administrators:".to_owned()];
+    lines.extend(administrators.iter().map(|a| format!("    - {a}")));
+    lines.push(format!("    - {role}"));
+    Err(Error::new(
+        ErrorKind::Configuration,
+        format!(
+            "you ({caller}) are not among the administrators of {}",
+            environment.name
+        ),
+    )
+    .cause("Argo CD is installed with your identity, so it needs access to the cluster")
+    .hint(format!(
+        "write into environments/{}.yaml:\n{}",
+        environment.name,
+        lines.join("\n")
+    )))
+}
+
+async fn supported_version(context: &Context, progress: Progress<'_>) -> Result<()> {
+    let today = context.environment.checked_on;
+    let calendar = match context.aws()?.version_calendar(today).await {
+        Ok(Some(calendar)) => calendar,
+        // The built-in calendar has accepted it already.
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            progress.warn(format!(
+                "EKS could not be asked which versions it supports ({error}); the built-in calendar is used"
+            ));
+            return Ok(());
+        }
+    };
+    let version = context.environment.cluster_version;
+    let refuse = |invalid: crate::model::Invalid| {
+        let error = Error::new(ErrorKind::Configuration, invalid.message).cause(format!("EKS says: {}", invalid.label));
+        match invalid.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    };
+    calendar.check(version, today).map_err(refuse)?;
+    if calendar.support(version, today) == crate::model::Support::Unknown {
+        let supported: Vec<String> = calendar.supported(today).iter().map(ToString::to_string).collect();
+        return Err(Error::new(
+            ErrorKind::Configuration,
+            format!(
+                "EKS does not offer the cluster version {version} in {}",
+                context.environment.region
+            ),
+        )
+        .hint(format!("choose one of {}", supported.join(", "))));
+    }
+    Ok(())
+}
+
+/// Plans, and keeps the plan.
+pub(super) struct PlanStep {
+    pub(super) destroy: bool,
+}
+
+impl Step<Context> for PlanStep {
+    fn id(&self) -> &'static str {
+        "plan"
+    }
+
+    fn describe(&self) -> String {
+        if self.destroy {
+            "plan the removal".into()
+        } else {
+            "plan".into()
+        }
+    }
+
+    fn droppable(&self) -> bool {
+        false
+    }
+
+    fn probe<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Probe> {
+        Box::pin(async move {
+            let cancellation = context.cancellation.clone();
+            let plan = plan_with(context.workspace()?, self.destroy, &cancellation, progress).await?;
+            let detail = if plan.has_changes {
+                plan.counts.to_string()
+            } else {
+                "no changes".into()
+            };
+            context.plan = Some(plan);
+            Ok(Probe::Stands(detail))
+        })
+    }
+
+    fn run<'a>(&'a self, _: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Ran> {
+        Box::pin(async { Ok(Ran::Unchanged(String::new())) })
+    }
+}
+
+async fn plan_with(
+    workspace: &Workspace,
+    destroy: bool,
+    cancellation: &Cancellation,
+    progress: Progress<'_>,
+) -> Result<Plan> {
+    progress.say("terraform init");
+    workspace.init(cancellation).await?;
+    progress.say("refreshing");
+    let name = if destroy { "destroy" } else { "apply" };
+    let plan = workspace
+        .plan(name, destroy, cancellation, |event| match event {
+            TerraformEvent::RefreshStart { hook } => progress.say(format!("reading {}", hook.resource.addr)),
+            TerraformEvent::PlannedChange { change } => {
+                progress.say(format!("{} {}", change.action, change.resource.addr))
+            }
+            TerraformEvent::Diagnostic { diagnostic } if diagnostic.severity == "warning" => {
+                progress.warn(diagnostic.to_string())
+            }
+            _ => {}
+        })
+        .await?;
+    Ok(plan)
+}
+
+/// Applies the plan that was kept, after asking.
+pub(super) struct ApplyStep {
+    pub(super) destroy: bool,
+    /// Whether the user has agreed already.
+    pub(super) agreed: bool,
+}
+
+impl Step<Context> for ApplyStep {
+    fn id(&self) -> &'static str {
+        if self.destroy { "destroy" } else { "apply" }
+    }
+
+    fn describe(&self) -> String {
+        if self.destroy {
+            "remove the AWS resources".into()
+        } else {
+            "create the AWS resources".into()
+        }
+    }
+
+    fn droppable(&self) -> bool {
+        false
+    }
+
+    fn probe<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Probe> {
+        Box::pin(async move {
+            Ok(match &context.plan {
+                Some(plan) if plan.has_changes => Probe::Needed,
+                _ => Probe::Stands("nothing to do".into()),
+            })
+        })
+    }
+
+    fn run<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Ran> {
+        Box::pin(async move {
+            let Some(plan) = context.plan.take() else {
+                return Ok(Ran::Unchanged("nothing to do".into()));
+            };
+            if !self.agreed
+                && !context
+                    .confirm
+                    .confirm(&format!("apply this plan ({})?", plan.counts))?
+            {
+                return Err(Error::new(ErrorKind::Interrupted, "the plan was not applied")
+                    .hint("nothing was changed; `mfsre plan` shows it again"));
+            }
+            let mut bar = Bar::new(plan.counts.total());
+            let cancellation = context.cancellation.clone();
+            context
+                .workspace()?
+                .apply(&plan, &cancellation, |event| bar.tell(event, progress))
+                .await?;
+            Ok(Ran::Changed(format!("{} resources", plan.counts.total())))
+        })
+    }
+}
+
+/// Follows an apply: how many resources are done, which one is at work longest.
+struct Bar {
+    total: u64,
+    done: u64,
+    at_work: BTreeMap<String, Instant>,
+}
+
+impl Bar {
+    fn new(total: u64) -> Self {
+        Self {
+            total,
+            done: 0,
+            at_work: BTreeMap::new(),
+        }
+    }
+
+    fn tell(&mut self, event: &TerraformEvent, progress: Progress<'_>) {
+        match event {
+            TerraformEvent::ApplyStart { hook } => {
+                self.at_work.insert(hook.resource.addr.clone(), Instant::now());
+            }
+            TerraformEvent::ApplyComplete { hook } => {
+                self.at_work.remove(&hook.resource.addr);
+                self.done += 1;
+            }
+            TerraformEvent::ApplyErrored { hook } => {
+                self.at_work.remove(&hook.resource.addr);
+            }
+            TerraformEvent::ApplyProgress { .. } => {}
+            TerraformEvent::Diagnostic { diagnostic } if diagnostic.severity == "warning" => {
+                progress.warn(diagnostic.to_string())
+            }
+            _ => return,
+        }
+        let oldest = self.at_work.iter().min_by_key(|(_, since)| **since);
+        let message = oldest.map_or_else(String::new, |(address, since)| {
+            let elapsed = since.elapsed();
+            let usual = USUAL_MINUTES
+                .iter()
+                .find(|(kind, _)| address.contains(kind))
+                .map(|(_, minutes)| format!(" of about {minutes}m"));
+            let clock = if elapsed < Duration::from_secs(2) {
+                String::new()
+            } else {
+                format!("  {}{}", human_duration(elapsed), usual.unwrap_or_default())
+            };
+            format!("{address}{clock}")
+        });
+        progress.count(self.done, self.total, message);
+    }
+}
+
+/// Plans an environment without applying; returns the plan and its JSON form.
+///
+/// # Errors
+/// Something could not be checked, rendered or planned.
+pub async fn plan(context: &mut Context, progress: Progress<'_>) -> Result<(Plan, serde_json::Value)> {
+    let cancellation = context.cancellation.clone();
+    let workspace = context.workspace()?;
+    let plan = plan_with(workspace, false, &cancellation, progress).await?;
+    let json = workspace.show(&plan.path, &cancellation).await?;
+    Ok((plan, json))
+}

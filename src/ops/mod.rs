@@ -1,0 +1,27 @@
+//! The use cases, as plain functions over the adapters. They report through [`crate::workflow::Reporter`] and print
+//! nothing.
+
+mod applications;
+mod bootstrap;
+mod context;
+mod credentials;
+mod down;
+mod errors;
+mod infrastructure;
+mod init;
+mod platform;
+mod publish;
+mod render;
+mod sandbox;
+mod status;
+mod up;
+
+pub use context::{Confirm, Context, Options};
+pub use down::{DownSummary, down};
+pub use infrastructure::plan;
+pub use init::{InitOptions, InitSummary, init};
+pub use platform::Platform;
+pub use render::{manifest, render_tree};
+pub use sandbox::{sandbox_dir, sandbox_spec, start_sandbox};
+pub use status::{ClusterStatus, CredentialStatus, StatusReport, status};
+pub use up::{UpSummary, up};

@@ -1,0 +1,87 @@
+use std::path::Path;
+
+use super::Context;
+use crate::error::Error;
+use crate::git::Publication;
+use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
+
+/// Lines of a diff that an error shows; the rest is counted.
+const SHOWN_LINES: usize = 60;
+
+/// Makes sure that the branch Argo CD follows holds what was rendered.
+pub(super) struct Publish;
+
+impl Step<Context> for Publish {
+    fn id(&self) -> &'static str {
+        "publish"
+    }
+
+    fn describe(&self) -> String {
+        "compare Git with what was rendered".into()
+    }
+
+    fn probe<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Probe> {
+        Box::pin(async move {
+            Ok(match compare(context).await? {
+                Publication::Published(commit) => {
+                    let detail = format!("{} is at {}", context.environment.git.revision, short(&commit));
+                    context.revision = Some(commit);
+                    Probe::Stands(detail)
+                }
+                Publication::Differs { .. } => Probe::Needed,
+            })
+        })
+    }
+
+    fn run<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Ran> {
+        Box::pin(async move {
+            let Publication::Differs { files, diff } = compare(context).await? else {
+                return Ok(Ran::Unchanged("nothing to push".into()));
+            };
+            let name = context.environment.name.to_string();
+            let branch = context.environment.git.revision.clone();
+            if !context.options.push && !context.environment.is_sandbox() {
+                let lines: Vec<&str> = diff.lines().collect();
+                let mut shown = lines[..lines.len().min(SHOWN_LINES)].join("\n");
+                if lines.len() > SHOWN_LINES {
+                    shown.push_str(&format!(
+                        "\n... {} more lines; `mfsre render {name}` writes the files",
+                        lines.len() - SHOWN_LINES
+                    ));
+                }
+                return Err(Error::failed(format!("the branch {branch} of {} does not hold what was rendered", context.environment.argocd_repository_url))
+                    .cause(format!("{} files differ", files.len()))
+                    .cause(shown)
+                    .hint(format!("commit and push cd/ yourself:\ngit add cd && git commit -m 'Render {name}' && git push origin HEAD:{branch}"))
+                    .hint(format!("or let mfsre do it with your own git credentials: mfsre up {name} --push")));
+            }
+            let commit = context
+                .repository()?
+                .publish(&format!(
+                    "Render {name}\n\nWritten by mfsre from environments/{name}.yaml."
+                ))
+                .await?;
+            let detail = format!("{} files pushed to {branch}, {}", files.len(), short(&commit));
+            context.revision = Some(commit);
+            Ok(Ran::Changed(detail))
+        })
+    }
+}
+
+async fn compare(context: &Context) -> Result<Publication, Error> {
+    let name = context.environment.name.to_string();
+    let tree = context.tree()?;
+    let files = tree.files().filter(|(path, _)| path.starts_with("cd"));
+    // Other environments share the repository.
+    let foreign = |path: &Path| {
+        let own_values = Path::new("cd/environments").join(&name);
+        let own_root = format!("cd/root/{name}.yaml");
+        (path.starts_with("cd/environments") && !path.starts_with(&own_values))
+            || (path.starts_with("cd/root") && path != Path::new(&own_root))
+    };
+    Ok(context.repository()?.compare(files, foreign).await?)
+}
+
+fn short(commit: &str) -> &str {
+    commit.get(..10).unwrap_or(commit)
+}

@@ -1,0 +1,96 @@
+use super::Context;
+use crate::config::{Environment, ManifestSource, Project};
+use crate::error::{IoContext as _, Result};
+use crate::render::{Tree, render};
+use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
+
+/// Renders an environment with the project's own templates.
+///
+/// # Errors
+/// A template is wrong, or Argo CD's manifest is needed and not given.
+pub fn render_tree(project: &Project, environment: &Environment, manifest: Option<&[u8]>) -> Result<Tree> {
+    let overrides = project.root().join("templates");
+    let overrides = overrides.is_dir().then_some(overrides);
+    Ok(render(environment, overrides.as_deref(), manifest)?)
+}
+
+/// Argo CD's install manifest, where the environment carries it in Git.
+///
+/// # Errors
+/// It is neither in the cache nor can it be fetched.
+pub async fn manifest(project: &Project, environment: &Environment) -> Result<Option<Vec<u8>>> {
+    if environment.argocd.manifest == ManifestSource::Remote {
+        return Ok(None);
+    }
+    Ok(Some(fetch(project, environment).await?.0))
+}
+
+async fn fetch(project: &Project, environment: &Environment) -> Result<(Vec<u8>, String)> {
+    let spec = super::sandbox::spec(project, environment, mfsre_sandbox::StartedBy::Up);
+    let resolved = mfsre_sandbox::install_manifest(&spec, &mfsre_sandbox::Silent).await?;
+    let contents = std::fs::read(&resolved.path).or_cannot(|| format!("read {}", resolved.path.display()))?;
+    Ok((contents, format!("{}, {}", resolved.version, resolved.source)))
+}
+
+/// Fetches Argo CD's install manifest, once.
+pub(super) struct FetchManifest;
+
+impl Step<Context> for FetchManifest {
+    fn id(&self) -> &'static str {
+        "manifest"
+    }
+
+    fn describe(&self) -> String {
+        "get Argo CD's install manifest".into()
+    }
+
+    fn probe<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Probe> {
+        Box::pin(async move {
+            progress.say("argocd-install.yaml");
+            let (contents, detail) = fetch(&context.project, &context.environment).await?;
+            context.manifest = Some(contents);
+            Ok(Probe::Stands(detail))
+        })
+    }
+
+    fn run<'a>(&'a self, _: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Ran> {
+        Box::pin(async { Ok(Ran::Unchanged(String::new())) })
+    }
+}
+
+/// Renders the environment and writes what differs.
+pub(super) struct WriteTree;
+
+impl Step<Context> for WriteTree {
+    fn id(&self) -> &'static str {
+        "render"
+    }
+
+    fn describe(&self) -> String {
+        "render Terraform and GitOps files".into()
+    }
+
+    fn probe<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Probe> {
+        Box::pin(async move {
+            let tree = render_tree(&context.project, &context.environment, context.manifest.as_deref())?;
+            let changed = tree.changes(context.project.root())?.len();
+            let files = tree.files().count();
+            context.tree = Some(tree);
+            Ok(if changed == 0 {
+                Probe::Stands(format!("{files} files"))
+            } else {
+                Probe::Needed
+            })
+        })
+    }
+
+    fn run<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Ran> {
+        Box::pin(async move {
+            let summary = context.tree()?.write(context.project.root())?;
+            Ok(Ran::Changed(format!(
+                "{} files, {} changed",
+                summary.files, summary.changed
+            )))
+        })
+    }
+}

@@ -1,0 +1,211 @@
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::Context;
+use crate::error::Result;
+use crate::kubernetes::{ApplicationStatus, KubeconfigEntry};
+
+/// An environment as it stands.
+#[derive(Debug, Serialize)]
+pub struct StatusReport {
+    /// The cluster.
+    pub cluster: ClusterStatus,
+    /// Credentials.
+    pub credentials: CredentialStatus,
+    /// Applications.
+    pub applications: Vec<ApplicationStatus>,
+    /// Parts of the local platform that are not healthy.
+    pub sandbox: Vec<String>,
+    /// Argo CD's address, where it has one of its own.
+    pub argocd_url: Option<String>,
+    /// Whether everything is as it should be.
+    pub healthy: bool,
+}
+
+/// The cluster as it stands.
+#[derive(Debug, Serialize)]
+pub struct ClusterStatus {
+    /// Name.
+    pub name: String,
+    /// EKS's word for it, or `absent`.
+    pub state: String,
+    /// Kubernetes version.
+    pub version: Option<String>,
+    /// Address of the API.
+    pub endpoint: Option<String>,
+    /// Why the API cannot be used.
+    pub problem: Option<String>,
+}
+
+/// The credentials as they stand.
+#[derive(Debug, Serialize)]
+pub struct CredentialStatus {
+    /// When the admin password was made.
+    pub password_since: Option<String>,
+    /// Fingerprint of the deploy key.
+    pub deploy_key: Option<String>,
+    /// Whether the git host knows it.
+    pub deploy_key_registered: Option<bool>,
+}
+
+/// Looks at an environment.
+///
+/// # Errors
+/// AWS cannot be asked.
+pub async fn status(context: &mut Context) -> Result<StatusReport> {
+    context.attach().await?;
+    let aws = context.connect().await?;
+    let names = context.environment.names.clone();
+    let environment = context.environment.name.to_string();
+    let there = context.find_cluster().await?;
+    let mut cluster = ClusterStatus {
+        name: names.cluster.clone(),
+        state: context
+            .cluster
+            .as_ref()
+            .map_or_else(|| "absent".into(), |c| c.status.clone()),
+        version: None,
+        endpoint: context.cluster.as_ref().map(|c| c.endpoint.clone()),
+        problem: None,
+    };
+    let mut applications = Vec::new();
+    if there {
+        let kubernetes = context.kubernetes()?;
+        match kubernetes.version().await {
+            Ok(version) => {
+                cluster.version = Some(version);
+                applications = kubernetes.applications().await?;
+            }
+            Err(error) => {
+                let error = crate::error::Error::from(error);
+                cluster.problem = Some(
+                    std::iter::once(error.message)
+                        .chain(error.causes)
+                        .collect::<Vec<_>>()
+                        .join(": "),
+                );
+            }
+        }
+    }
+    let password = aws.admin_password(&names.argocd_secret).await?;
+    let key = aws.deploy_key(&names.deploy_key, &environment).await?;
+    let registered = match &key {
+        Some(key) if context.environment.git.host == crate::config::GitHost::Github => {
+            let host = context.platform()?.git_host(&context.environment);
+            Some(host.find(&key.public).await?.is_some())
+        }
+        _ => None,
+    };
+    let sandbox: Vec<String> = context
+        .sandbox
+        .iter()
+        .flat_map(|s| &s.parts)
+        .filter_map(|p| match &p.health {
+            mfsre_sandbox::Health::Crashed { exit, .. } => Some(format!("{} crashed: {exit}", p.name)),
+            mfsre_sandbox::Health::Starting => Some(format!("{} is starting", p.name)),
+            mfsre_sandbox::Health::Healthy | mfsre_sandbox::Health::Stopped => None,
+        })
+        .collect();
+    let healthy = there
+        && cluster.problem.is_none()
+        && !applications.is_empty()
+        && applications.iter().all(ApplicationStatus::is_ready)
+        && password.is_some()
+        && registered != Some(false)
+        && sandbox.is_empty();
+    Ok(StatusReport {
+        cluster,
+        credentials: CredentialStatus {
+            password_since: password.map(|p| p.mtime),
+            deploy_key: key.map(|k| k.fingerprint),
+            deploy_key_registered: registered,
+        },
+        applications,
+        sandbox,
+        argocd_url: context
+            .sandbox
+            .as_ref()
+            .map(|s| s.argocd_url.as_str().trim_end_matches('/').to_owned()),
+        healthy,
+    })
+}
+
+/// The cluster as kubectl shall know it, with this program as credential plugin.
+pub(crate) fn kubeconfig_entry(context: &Context) -> Result<KubeconfigEntry> {
+    let cluster = context.cluster.as_ref().ok_or_else(|| {
+        crate::error::Error::failed(format!("there is no EKS cluster {}", context.environment.names.cluster))
+            .hint(format!("create it with `mfsre up {}`", context.environment.name))
+    })?;
+    let executable: PathBuf = context.options.executable.clone();
+    Ok(KubeconfigEntry {
+        name: context.environment.names.cluster.clone(),
+        endpoint: cluster.endpoint.clone(),
+        certificate_authority: cluster.certificate_authority.clone(),
+        command: executable.display().to_string(),
+        arguments: vec![
+            "token".into(),
+            context.environment.name.to_string(),
+            "--project".into(),
+            context.project.root().display().to_string(),
+        ],
+    })
+}
+
+impl Context {
+    /// The kubeconfig entry of the environment's cluster.
+    ///
+    /// # Errors
+    /// There is no such cluster.
+    pub async fn kubeconfig(&mut self) -> Result<KubeconfigEntry> {
+        self.attach().await?;
+        self.find_cluster().await?;
+        kubeconfig_entry(self)
+    }
+
+    /// A token for the environment's cluster.
+    ///
+    /// # Errors
+    /// There are no AWS credentials.
+    pub async fn token(&mut self) -> Result<crate::aws::ClusterToken> {
+        self.attach().await?;
+        let cluster = self.environment.names.cluster.clone();
+        Ok(self.connect().await?.cluster_token(&cluster).await?)
+    }
+
+    /// Argo CD's admin password.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn admin_password(&mut self) -> Result<crate::aws::AdminPassword> {
+        self.attach().await?;
+        let name = self.environment.names.argocd_secret.clone();
+        self.connect().await?.admin_password(&name).await?.ok_or_else(|| {
+            crate::error::Error::failed(format!("there is no secret {name} in {}", self.environment.region))
+                .hint(format!("`mfsre up {}` makes it", self.environment.name))
+        })
+    }
+
+    /// Everything a plan needs, without changing anything outside the project.
+    ///
+    /// # Errors
+    /// A check failed.
+    pub async fn prepare_plan(&mut self) -> Result<()> {
+        use crate::workflow::{Journal, Steps, perform};
+        let private = self.private();
+        let (mut journal, _) = Journal::open(&private, "plan")?;
+        let steps: Steps<Self> = vec![
+            Box::new(super::sandbox::Attach),
+            Box::new(super::infrastructure::CheckAccess {
+                needs_administrator: false,
+            }),
+            Box::new(super::render::FetchManifest),
+            Box::new(super::render::WriteTree),
+        ];
+        let reporter = self.reporter.clone();
+        let cancellation = self.cancellation.clone();
+        perform(&steps, self, &mut journal, reporter.as_ref(), &cancellation)
+            .await
+            .map(|_| ())
+    }
+}

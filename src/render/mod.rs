@@ -1,0 +1,15 @@
+//! From settings to files: structure by templates, values by serialisation.
+//!
+//! A template that ends in `.tera` is rendered with Tera, any other file is taken as it is. The delimiters are
+//! `@{ value }@`, `<% tag %>` and `<# comment #>`, which mean nothing in HCL, Helm or GitHub Actions. Every value printed
+//! by a template is quoted for the language of its file, so there is no place for an injection.
+
+mod diff;
+mod engine;
+mod tree;
+mod values;
+
+pub use diff::{Change, ChangeKind};
+pub use engine::{RenderError, render};
+pub use tree::{Tree, WriteSummary};
+pub use values::{helm_values, left_out, terraform_variables};

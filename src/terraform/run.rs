@@ -1,0 +1,188 @@
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{ChildEnvironment, DiagnosticEvent, Program, TerraformError, TerraformEvent};
+use crate::workflow::Cancellation;
+
+/// How often new output is looked for.
+const POLL: Duration = Duration::from_millis(50);
+
+/// One call of the program. Its output goes to a file that is followed, not to a pipe: if this process is killed, the
+/// program finishes its work and saves its state instead of dying of a broken pipe.
+pub(super) struct Call<'a> {
+    pub(super) program: &'a Program,
+    pub(super) dir: &'a Path,
+    pub(super) environment: &'a ChildEnvironment,
+    /// Folder for the output files, 0700.
+    pub(super) private: &'a Path,
+    pub(super) arguments: Vec<String>,
+}
+
+/// What a call left.
+pub(super) struct Finished {
+    pub(super) status: ExitStatus,
+    pub(super) stdout: String,
+    pub(super) diagnostics: Vec<DiagnosticEvent>,
+}
+
+impl Call<'_> {
+    /// The command as a person would name it.
+    pub(super) fn name(&self) -> String {
+        format!(
+            "{} {}",
+            self.program.flavour.name(),
+            self.arguments.first().map_or("", String::as_str)
+        )
+    }
+
+    /// Runs it; each line that is an event is handed to `on_event`. On cancellation the program gets one SIGINT and is
+    /// waited for.
+    pub(super) async fn run(
+        &self,
+        cancellation: &Cancellation,
+        mut on_event: impl FnMut(&TerraformEvent) + Send,
+    ) -> Result<Finished, TerraformError> {
+        let subcommand = self.arguments.first().map_or("run", String::as_str);
+        let out = self.private.join(format!("terraform-{subcommand}.out"));
+        let err = self.private.join(format!("terraform-{subcommand}.err"));
+        let mut child = tokio::process::Command::new(&self.program.path)
+            .args(&self.arguments)
+            .current_dir(self.dir)
+            .env_clear()
+            .envs(self.environment.iter())
+            .stdin(Stdio::null())
+            .stdout(create(&out)?)
+            .stderr(create(&err)?)
+            // A Ctrl-C at the terminal reaches this process only; it is passed on once, below.
+            .process_group(0)
+            .spawn()
+            .map_err(|source| TerraformError::Unusable {
+                program: self.program.path.display().to_string(),
+                source,
+            })?;
+        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let mut follower = Follower::open(&out)?;
+        let mut diagnostics = Vec::new();
+        let mut handle = |events: Vec<TerraformEvent>| {
+            for event in events {
+                if let TerraformEvent::Diagnostic { diagnostic } = &event {
+                    diagnostics.push(diagnostic.clone());
+                }
+                on_event(&event);
+            }
+        };
+        let mut interrupted = false;
+        let status = loop {
+            tokio::select! {
+                status = child.wait() => {
+                    break status.map_err(|source| TerraformError::Io { what: format!("wait for {}", self.name()), source })?;
+                }
+                () = cancellation.cancelled(), if !interrupted => {
+                    interrupted = true;
+                    if let Some(pid) = pid {
+                        // It may have ended by itself in this moment.
+                        let _ = kill_process(pid, Signal::INT);
+                    }
+                }
+                () = tokio::time::sleep(POLL) => handle(follower.read()?),
+            }
+        };
+        handle(follower.read()?);
+        if interrupted {
+            return Err(TerraformError::Interrupted { command: self.name() });
+        }
+        Ok(Finished {
+            status,
+            stdout: follower.text,
+            diagnostics,
+        })
+    }
+
+    /// Runs it and expects exit status 0 or one of `also`.
+    pub(super) async fn expect(
+        &self,
+        also: &[i32],
+        cancellation: &Cancellation,
+        on_event: impl FnMut(&TerraformEvent) + Send,
+    ) -> Result<Finished, TerraformError> {
+        let finished = self.run(cancellation, on_event).await?;
+        if finished.status.success() || finished.status.code().is_some_and(|c| also.contains(&c)) {
+            return Ok(finished);
+        }
+        let subcommand = self.arguments.first().map_or("run", String::as_str);
+        let stderr =
+            std::fs::read_to_string(self.private.join(format!("terraform-{subcommand}.err"))).unwrap_or_default();
+        let tail: Vec<&str> = stderr.lines().filter(|l| !l.trim().is_empty()).collect();
+        let output = tail[tail.len().saturating_sub(20)..].join("\n");
+        Err(TerraformError::Failed {
+            command: self.name(),
+            diagnostics: finished
+                .diagnostics
+                .into_iter()
+                .filter(|d| d.severity == "error")
+                .collect(),
+            output,
+        })
+    }
+}
+
+fn create(path: &PathBuf) -> Result<File, TerraformError> {
+    std::fs::OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|source| TerraformError::Io {
+            what: format!("write {}", path.display()),
+            source,
+        })
+}
+
+/// Reads a file that another process appends to.
+struct Follower {
+    path: PathBuf,
+    file: File,
+    text: String,
+    parsed: usize,
+}
+
+impl Follower {
+    fn open(path: &Path) -> Result<Self, TerraformError> {
+        let file = File::open(path).map_err(|source| TerraformError::Io {
+            what: format!("read {}", path.display()),
+            source,
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            text: String::new(),
+            parsed: 0,
+        })
+    }
+
+    /// The events in the lines that were completed since the last call.
+    fn read(&mut self) -> Result<Vec<TerraformEvent>, TerraformError> {
+        let mut bytes = Vec::new();
+        let io = |source| TerraformError::Io {
+            what: format!("read {}", self.path.display()),
+            source,
+        };
+        self.file.read_to_end(&mut bytes).map_err(io)?;
+        // A character may be cut in two at the end of what is there yet: read it again with the rest of its line.
+        let complete = bytes.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
+        let rest = i64::try_from(bytes.len() - complete).unwrap_or(0);
+        self.file.seek(SeekFrom::Current(-rest)).map_err(io)?;
+        self.text.push_str(&String::from_utf8_lossy(&bytes[..complete]));
+        let new = &self.text[self.parsed..];
+        let events = new.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        self.parsed = self.text.len();
+        Ok(events)
+    }
+}

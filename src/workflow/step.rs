@@ -1,0 +1,135 @@
+use std::time::Instant;
+
+use futures_util::future::BoxFuture;
+
+use super::{Cancellation, Event, Journal, Outcome, Progress, Reporter};
+use crate::error::{Error, Result};
+
+/// Whether a step's result already stands in the real world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// It stands; in a few words what was found.
+    Stands(String),
+    /// It does not.
+    Needed,
+    /// It does not and cannot, for this reason; later steps can do without.
+    Impossible(String),
+}
+
+/// What running a step came to, in a few words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ran {
+    /// It did something.
+    Changed(String),
+    /// It found that nothing had to be done.
+    Unchanged(String),
+}
+
+/// What a step's methods return.
+pub type StepFuture<'a, T> = BoxFuture<'a, Result<T>>;
+
+/// A part of an operation over the context `C`. Every step may be killed at any instant and repeated.
+pub trait Step<C>: Send + Sync {
+    /// Stable name, for the journal, JSON output and scripts.
+    fn id(&self) -> &'static str;
+
+    /// What it will do, in a few words.
+    fn describe(&self) -> String;
+
+    /// Looks at the real world.
+    fn probe<'a>(&'a self, context: &'a mut C, progress: Progress<'a>) -> StepFuture<'a, Probe>;
+
+    /// Brings the result about.
+    fn run<'a>(&'a self, context: &'a mut C, progress: Progress<'a>) -> StepFuture<'a, Ran>;
+
+    /// Whether it can be dropped in the middle when the user wants to stop. A step that owns a child process which must
+    /// be waited for says no and listens for itself.
+    fn droppable(&self) -> bool {
+        true
+    }
+}
+
+/// The steps of an operation, in order.
+pub type Steps<C> = Vec<Box<dyn Step<C>>>;
+
+/// Performs the steps in order; returns how many changed something.
+///
+/// # Errors
+/// The first step that fails ends it; the steps before it stand.
+pub async fn perform<C: Send>(
+    steps: &[Box<dyn Step<C>>],
+    context: &mut C,
+    journal: &mut Journal,
+    reporter: &dyn Reporter,
+    cancellation: &Cancellation,
+) -> Result<usize> {
+    let mut changed = 0;
+    for step in steps {
+        if cancellation.is_cancelled() {
+            return Err(Error::interrupted());
+        }
+        let started = Instant::now();
+        let id = step.id();
+        let progress = Progress::new(reporter, id);
+        reporter.report(Event::StepStarted {
+            step: id,
+            describe: step.describe(),
+        });
+        let result = one(step.as_ref(), context, journal, progress, cancellation).await;
+        let elapsed = started.elapsed();
+        match result {
+            Ok((outcome, detail)) => {
+                changed += usize::from(outcome == Outcome::Changed);
+                reporter.report(Event::StepFinished {
+                    step: id,
+                    outcome,
+                    detail,
+                    elapsed,
+                });
+            }
+            Err(error) => {
+                journal.failed(id)?;
+                reporter.report(Event::StepFailed { step: id, elapsed });
+                return Err(error);
+            }
+        }
+    }
+    journal.complete()?;
+    Ok(changed)
+}
+
+async fn one<C: Send>(
+    step: &dyn Step<C>,
+    context: &mut C,
+    journal: &mut Journal,
+    progress: Progress<'_>,
+    cancellation: &Cancellation,
+) -> Result<(Outcome, String)> {
+    let probed = if step.droppable() {
+        tokio::select! {
+            probed = step.probe(context, progress) => probed?,
+            () = cancellation.cancelled() => return Err(Error::interrupted()),
+        }
+    } else {
+        step.probe(context, progress).await?
+    };
+    match probed {
+        Probe::Stands(detail) => return Ok((Outcome::Unchanged, detail)),
+        Probe::Impossible(reason) => return Ok((Outcome::Skipped, reason)),
+        Probe::Needed => {}
+    }
+    journal.begin(step.id())?;
+    let ran = if step.droppable() {
+        tokio::select! {
+            ran = step.run(context, progress) => ran?,
+            () = cancellation.cancelled() => return Err(Error::interrupted()),
+        }
+    } else {
+        step.run(context, progress).await?
+    };
+    journal.end(step.id())?;
+    Ok(match ran {
+        Ran::Changed(detail) => (Outcome::Changed, detail),
+        Ran::Unchanged(detail) => (Outcome::Unchanged, detail),
+    })
+}
