@@ -1,7 +1,7 @@
 //! Writing files so that nobody else reads them and nobody sees half of one.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
@@ -49,7 +49,17 @@ pub(crate) fn remove_dir(path: &Path) -> Result<(), Error> {
 
 /// The last `lines` lines of a text file, or nothing where it cannot be read.
 pub(crate) fn tail(path: &Path, lines: usize) -> String {
-    let Ok(bytes) = fs::read(path) else {
+    // Longer lines than this are cut: a log may be of any size.
+    const MOST_BYTES: u64 = 64 << 10;
+    let read = || {
+        let mut file = fs::File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(MOST_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        std::io::Result::Ok(bytes)
+    };
+    let Ok(bytes) = read() else {
         return String::new();
     };
     let text = String::from_utf8_lossy(&bytes);

@@ -89,6 +89,9 @@ pub struct NetworkFile {
     /// Three availability zones; by default the region's first three.
     #[schemars(with = "Option<Vec<String>>", extend("minItems" = 3, "maxItems" = 3))]
     pub availability_zones: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Whether the VPC's flow logs are written to CloudWatch Logs; they are billed by volume.
+    #[schemars(with = "Option<bool>", extend("default" = false))]
+    pub flow_logs: Option<Spanned<bool>>,
 }
 
 /// The EKS cluster.
@@ -98,6 +101,12 @@ pub struct ClusterFile {
     /// Networks that may reach the Kubernetes API over the internet; none by default, which leaves it private.
     #[schemars(with = "Option<Vec<Cidr>>")]
     pub public_access_cidrs: Texts,
+    /// Networks outside the VPC, such as a VPN, that may reach the private Kubernetes API.
+    #[schemars(with = "Option<Vec<Cidr>>")]
+    pub private_access_cidrs: Texts,
+    /// What EKS does at the end of standard support: upgrade the cluster (`STANDARD`) or keep it at extra cost (`EXTENDED`).
+    #[schemars(with = "Option<super::settings::SupportType>", extend("default" = "STANDARD"))]
+    pub support_type: Text,
     /// Days for which control-plane logs are kept.
     #[schemars(with = "Option<u16>", extend("default" = 90))]
     pub log_retention_days: Option<Spanned<u16>>,

@@ -14,5 +14,5 @@ pub use resolve::{Loaded, parse};
 pub use schema::schema;
 pub use settings::{
     Access, ArgoCd, Autoscaling, AutoscalingProvider, Backend, Cluster, Environment, Git, GitHost, Images,
-    ManifestSource, Mirrors, NatGateways, Network, NodeGroup, Observability, SandboxSettings, Terraform,
+    ManifestSource, Mirrors, NatGateways, Network, NodeGroup, Observability, SandboxSettings, SupportType, Terraform,
 };

@@ -12,7 +12,7 @@ use super::settings::{BackendKind, PrometheusSource};
 use super::{
     Access, ArgoCd, Autoscaling, AutoscalingProvider, Backend, Cluster, Diagnostic, Diagnostics, Environment, Git,
     GitHost, Images, ManifestSource, Mirrors, NatGateways, Network, NodeGroup, Observability, SandboxSettings,
-    Severity, Source, Terraform,
+    Severity, Source, SupportType, Terraform,
 };
 use crate::model::{
     CapacityType, ClusterVersion, EnvironmentName, Invalid, Names, RepositoryUrl, Scalar, Support, Transport,
@@ -40,26 +40,13 @@ pub struct Loaded {
 /// # Errors
 /// Every mistake in the file, in the order of their place.
 pub fn parse(source: Source, stem: &str, today: Date) -> Result<Loaded, Diagnostics> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    let file = if source
-        .text
-        .lines()
-        .all(|l| l.trim().is_empty() || l.trim_start().starts_with('#'))
-    {
-        Ok(EnvironmentFile::default())
-    } else {
-        serde_saphyr::from_str_with_options::<EnvironmentFile>(&source.text, options)
-    };
     let mut reader = Reader {
         source,
         items: Vec::new(),
+        incomplete: false,
     };
-    let file = match file {
-        Ok(file) => file,
-        Err(error) => {
-            reader.yaml_error(&error);
-            return Err(reader.finish());
-        }
+    let Some(file) = reader.file() else {
+        return Err(reader.finish());
     };
     let environment = reader.environment(file, stem, today);
     let diagnostics = reader.finish();
@@ -72,9 +59,56 @@ pub fn parse(source: Source, stem: &str, today: Date) -> Result<Loaded, Diagnost
     }
 }
 
+/// So many mistakes of form are told at once; a file that has more is none of ours.
+const MOST_MISTAKES_OF_FORM: usize = 20;
+
+/// How much of `line` its first bracket encloses; all of it where the closing one stands on another line.
+fn bracketed(line: &str) -> usize {
+    let mut depth = 0_usize;
+    let mut quote = None;
+    for (i, c) in line.char_indices() {
+        match (quote, c) {
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(q), c) if c == q => quote = None,
+            (None, '[' | '{') => depth += 1,
+            (None, ']' | '}') => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return i + 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    line.len()
+}
+
+/// `text` with spaces in place of the line of `start` and of the lines that belong to it by their indentation, so that
+/// everything else keeps its place. `None` where there is nothing left to take out.
+fn without_entry(text: &str, start: usize) -> Option<String> {
+    let begin = text.get(..start)?.rfind('\n').map_or(0, |i| i + 1);
+    let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let mut lines = text[begin..].split_inclusive('\n');
+    let first = lines.next()?;
+    let depth = indent(first);
+    let entry = first.len()
+        + lines
+            .take_while(|line| line.trim().is_empty() || indent(line) > depth)
+            .map(str::len)
+            .sum::<usize>();
+    let taken = &text[begin..begin + entry];
+    if taken.trim().is_empty() {
+        return None;
+    }
+    let blank: String = taken.bytes().map(|b| if b == b'\n' { '\n' } else { ' ' }).collect();
+    Some(format!("{}{blank}{}", &text[..begin], &text[begin + entry..]))
+}
+
 struct Reader {
     source: Source,
     items: Vec<Diagnostic>,
+    /// Something that stands in the file could not be read, so that nothing can be said about what is missing.
+    incomplete: bool,
 }
 
 impl Reader {
@@ -86,19 +120,65 @@ impl Reader {
         }
     }
 
-    /// The bytes of a scalar; the parser's span when it has one, else the rest of the line.
+    /// Reads the file's form. What cannot be read is told and left out, and the rest is read again, so that one run finds
+    /// every mistake.
+    fn file(&mut self) -> Option<EnvironmentFile> {
+        let mut text = self.source.text.clone();
+        loop {
+            let nothing_written = |line: &str| matches!(line.trim(), "" | "---" | "...") || line.trim().starts_with('#');
+            if text.lines().all(nothing_written) {
+                return Some(EnvironmentFile::default());
+            }
+            let options = serde_saphyr::options! { with_snippet: false };
+            let error = match serde_saphyr::from_str_with_options(&text, options) {
+                Ok(file) => return Some(file),
+                Err(error) => error,
+            };
+            let entry = match &error {
+                YamlError::SerdeUnknownField { .. }
+                | YamlError::DuplicateMappingKey { .. }
+                | YamlError::Unexpected { .. }
+                | YamlError::InvalidScalar { .. } => error.location().and_then(|l| self.start(l)),
+                // What was left out may be the cause of any other error.
+                _ if self.incomplete => return None,
+                _ => None,
+            };
+            self.yaml_error(&error);
+            self.incomplete = true;
+            let left_out = entry.and_then(|start| without_entry(&text, start));
+            text = left_out.filter(|_| self.items.len() < MOST_MISTAKES_OF_FORM)?;
+        }
+    }
+
+    /// Where something begins, in bytes. The parser knows no byte for a mistake in the YAML itself, only line and column.
+    fn start(&self, location: Location) -> Option<usize> {
+        if let Some(offset) = location.span().byte_offset() {
+            return usize::try_from(offset).ok();
+        }
+        let line = usize::try_from(location.line()).ok()?.checked_sub(1)?;
+        let column = usize::try_from(location.column()).ok()?.checked_sub(1)?;
+        let begin: usize = self.source.text.split_inclusive('\n').take(line).map(str::len).sum();
+        let text = self.source.text.get(begin..)?.lines().next().unwrap_or("");
+        let before: usize = text.chars().take(column).map(char::len_utf8).sum();
+        Some(begin + before)
+    }
+
+    /// The bytes of a value as it is written, at most to the end of its line: the parser's span, or what stands between
+    /// brackets, or the rest of the line.
     fn range(&self, location: Location) -> Option<Range<usize>> {
-        let span = location.span();
-        let start = usize::try_from(span.byte_offset()?).ok()?;
-        let length = usize::try_from(span.byte_len().unwrap_or(0)).ok()?;
+        let start = self.start(location)?;
+        let length = usize::try_from(location.span().byte_len().unwrap_or(0)).ok()?;
         let rest = self.source.text.get(start..)?;
         let line = rest.lines().next().unwrap_or("").trim_end();
-        let length = if length == 0 || length > line.len() {
-            line.len().max(1)
+        let length = if line.starts_with(['[', '{']) {
+            bracketed(line)
+        } else if length == 0 || length > line.len() {
+            line.len()
         } else {
             length
         };
-        Some(start..(start + length).min(self.source.text.len()))
+        // At the end of a line there is nothing to point at but the end itself.
+        Some(start..(start + length))
     }
 
     fn add(&mut self, severity: Severity, location: Option<Location>, invalid: Invalid) {
@@ -136,17 +216,32 @@ impl Reader {
                 let key = key.as_deref().unwrap_or("this key");
                 Invalid::new(format!("{key} is set twice"), "second time").hint("keep one of the two")
             }
+            YamlError::Unexpected { expected, .. } if expected.contains("scalar") => {
+                Invalid::new("this setting takes one value", "not one value").hint("write it as `key: value`")
+            }
+            YamlError::Unexpected { expected, .. } if expected.contains("sequence") => {
+                Invalid::new("this setting takes a list", "not a list").hint("write it in brackets, for example [a, b]")
+            }
+            YamlError::Unexpected { expected, .. } if expected.contains("mapping") => {
+                Invalid::new("settings are expected here", "not `key: value`")
+                    .hint("compare with environments/demo.yaml or the JSON Schema (mfsre schema)")
+            }
+            YamlError::InvalidScalar { ty, .. } => {
+                let kind = if *ty == "bool" { "true or false" } else { "a whole number in range" };
+                Invalid::new(format!("this setting takes {kind}"), format!("not {kind}")).hint("write it without quotes")
+            }
+            YamlError::SerdeMissingField { field, .. } => {
+                Invalid::new(format!("{field} is missing here"), "incomplete").hint(format!("add `{field}:`"))
+            }
+            YamlError::MultipleDocuments { .. } => {
+                Invalid::new("an environment file holds one document", "a second document")
+                    .hint("remove the line `---` and what follows, or make it a file of its own")
+            }
             other => {
                 let text = other.without_snippet().to_string();
-                let text = text
-                    .split(" at line ")
-                    .next()
-                    .unwrap_or(&text)
-                    .lines()
-                    .next()
-                    .unwrap_or("")
-                    .to_owned();
-                Invalid::new(format!("cannot read this as an environment: {text}"), "here")
+                let text = text.split(" at line ").next().unwrap_or(&text);
+                let text = text.lines().next().unwrap_or("");
+                Invalid::new(format!("this is not YAML that can be read: {text}"), "here")
                     .hint("compare with environments/demo.yaml or the JSON Schema (mfsre schema)")
             }
         };
@@ -252,10 +347,13 @@ impl Reader {
         let network = Network {
             nat_gateways: self.or_default(network.nat_gateways.as_ref(), NatGateways::Single),
             availability_zones: self.zones(network.availability_zones.as_ref()),
+            flow_logs: network.flow_logs.is_some_and(|f| f.value),
         };
         let cluster = file.cluster.unwrap_or_default();
         let cluster = Cluster {
             public_access_cidrs: self.list(cluster.public_access_cidrs.as_ref()),
+            private_access_cidrs: self.list(cluster.private_access_cidrs.as_ref()),
+            support_type: self.or_default(cluster.support_type.as_ref(), SupportType::Standard),
             log_retention_days: self.retention(cluster.log_retention_days.as_ref()),
         };
         let node_group = self.node_group(&file.node_group.unwrap_or_default());
@@ -417,7 +515,10 @@ impl Reader {
                     format!("the cluster version {version} is in extended support, which costs extra, until {until}"),
                     "in extended support",
                 )
-                .hint(format!("set cluster_version to \"{}\"", ClusterVersion::DEFAULT)),
+                .hint(format!(
+                    "set cluster_version to \"{}\", or cluster.support_type to EXTENDED to keep it",
+                    ClusterVersion::DEFAULT
+                )),
             ),
             Support::Unknown => Some(
                 Invalid::new(
@@ -460,7 +561,7 @@ impl Reader {
     }
 
     fn repository(&mut self, field: Option<&Spanned<String>>) -> Option<RepositoryUrl> {
-        if field.is_none() {
+        if field.is_none() && !self.incomplete {
             self.add(
                 Severity::Error,
                 None,
@@ -630,7 +731,7 @@ impl Reader {
         let kind = self.or_default(source, PrometheusSource::Install);
         let parsed = self.url(url);
         match (kind, source, url) {
-            (PrometheusSource::Existing, Some(at), None) => self.error(
+            (PrometheusSource::Existing, Some(at), None) if !self.incomplete => self.error(
                 at.referenced,
                 Invalid::new("an existing Prometheus needs its address", "which one?")
                     .hint("add prometheus_url: http://prometheus.monitoring.svc:9090"),
@@ -695,7 +796,7 @@ impl Reader {
                         && s.starts_with(|c: char| c.is_ascii_alphanumeric())
                         && s.ends_with(|c: char| c.is_ascii_alphanumeric())
                 };
-                if file.bucket.is_none() {
+                if file.bucket.is_none() && !self.incomplete {
                     self.error(
                         file.kind.referenced,
                         Invalid::new("the s3 backend needs a bucket", "which bucket?")
@@ -732,7 +833,7 @@ impl Reader {
                 }
             }
             BackendKind::Cloud => {
-                if file.organization.is_none() {
+                if file.organization.is_none() && !self.incomplete {
                     self.error(
                         file.kind.referenced,
                         Invalid::new("the cloud backend needs an organization", "which organization?")

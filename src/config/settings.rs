@@ -87,6 +87,8 @@ pub struct Network {
     pub nat_gateways: NatGateways,
     /// Three availability zones, or none for the region's first three.
     pub availability_zones: Vec<String>,
+    /// Whether the VPC's flow logs are kept.
+    pub flow_logs: bool,
 }
 
 /// EKS cluster.
@@ -94,6 +96,10 @@ pub struct Network {
 pub struct Cluster {
     /// Networks that may reach the API over the internet.
     pub public_access_cidrs: Vec<Cidr>,
+    /// Networks outside the VPC that may reach the private API.
+    pub private_access_cidrs: Vec<Cidr>,
+    /// What EKS does at the end of standard support.
+    pub support_type: SupportType,
     /// Days for which control-plane logs are kept.
     pub log_retention_days: u16,
 }
@@ -234,6 +240,15 @@ words! {
         Single = "single",
         /// One in each zone.
         PerAz = "per_az",
+    }
+}
+words! {
+    /// What EKS does at the end of a version's standard support.
+    SupportType: "a support type" {
+        /// Upgrade the cluster.
+        Standard = "STANDARD",
+        /// Keep the version, at extra cost.
+        Extended = "EXTENDED",
     }
 }
 words! {

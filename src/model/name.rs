@@ -4,8 +4,8 @@ use super::{Invalid, Scalar, scalar_traits};
 
 /// The name of an environment; every physical name on AWS is derived from it (see [`super::Names`]).
 ///
-/// Lower-case letters, digits and single dashes, beginning with a letter, 1 to 32 characters. EKS takes up to 100
-/// characters for a cluster and IAM 64 for a role; the longest name derived here adds 26, and Kubernetes labels end at 63.
+/// Lower-case letters, digits and single dashes, beginning with a letter, 2 to 32 characters. EKS takes up to 100
+/// characters for a cluster, IAM and EventBridge 64 for a role or a rule, and the longest name derived here adds 32.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EnvironmentName(String);
 
@@ -48,6 +48,19 @@ impl Scalar for EnvironmentName {
             )
             .hint(rule));
         }
+        if length < 2 {
+            return Err(Invalid::new(
+                "the environment name has one character; at least 2 are needed",
+                "too short",
+            )
+            .hint(rule));
+        }
+        if text.starts_with("sg-") {
+            return Err(
+                Invalid::new("an environment name cannot begin with \"sg-\"", "reserved")
+                    .hint("AWS keeps that prefix for the ids of security groups"),
+            );
+        }
         if text.ends_with('-') || text.contains("--") {
             return Err(Invalid::new(
                 "dashes in an environment name stand alone and between other characters",
@@ -68,5 +81,6 @@ impl fmt::Display for EnvironmentName {
 scalar_traits!(EnvironmentName, "EnvironmentName", {
     "type": "string",
     "pattern": "^[a-z][a-z0-9]*(-[a-z0-9]+)*$",
+    "minLength": 2,
     "maxLength": 32
 });

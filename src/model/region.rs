@@ -30,7 +30,7 @@ impl Scalar for Region {
         let letters = |s: &&str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_lowercase());
         let well_formed = matches!(parts.as_slice(), [first, middle @ .., last]
             if !middle.is_empty() && middle.len() <= 3 && first.len() == 2
-                && letters(first) && middle.iter().all(|m| letters(m))
+                && letters(first) && middle.iter().all(letters)
                 && last.len() <= 2 && !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit()));
         if well_formed {
             Ok(Self(text.to_owned()))

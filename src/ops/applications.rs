@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::Context;
+use super::{Context, adapter};
 use crate::error::{Error, ErrorKind};
 use crate::kubernetes::ApplicationStatus;
 use crate::model::human_duration;
@@ -26,8 +26,9 @@ impl Step<Context> for WaitHealthy {
 
     fn probe<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Probe> {
         Box::pin(async move {
+            let trusted = adapter::trust(context.kubernetes()?).await?;
             let applications = context.kubernetes()?.applications().await?;
-            let ready = all_ready(&applications, &context.applied, context.revision.as_deref());
+            let ready = !trusted && all_ready(&applications, &context.applied, context.revision.as_deref());
             let detail = summary(&applications);
             context.applications = applications;
             Ok(if ready { Probe::Stands(detail) } else { Probe::Needed })
@@ -38,6 +39,7 @@ impl Step<Context> for WaitHealthy {
         Box::pin(async move {
             let end = Instant::now() + context.options.timeout;
             loop {
+                adapter::trust(context.kubernetes()?).await?;
                 let applications = context.kubernetes()?.applications().await?;
                 let ready = applications.iter().filter(|a| a.is_ready()).count();
                 let waiting: Vec<String> = applications

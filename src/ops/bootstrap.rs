@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::Context;
 use crate::error::{Error, Result};
@@ -13,6 +14,8 @@ use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
 /// Argo CD's namespace.
 pub(super) const NAMESPACE: &str = "argocd";
+/// Objects applied at the same time.
+const AT_ONCE: usize = 8;
 /// Field manager of Argo CD's own objects; Argo CD takes them over when it manages itself.
 const MANAGER: &str = "mfsre";
 /// Field manager of what must not stand in Git. Its own, or a later apply of the manifest would take the keys away.
@@ -62,11 +65,7 @@ pub(super) struct ClusterSecrets;
 
 impl ClusterSecrets {
     fn objects(context: &Context) -> Result<Vec<Value>> {
-        let mut objects = vec![json!({
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": { "name": NAMESPACE },
-        })];
+        let mut objects = vec![namespace(NAMESPACE)];
         if let Some(password) = &context.password {
             objects.push(json!({
                 "apiVersion": "v1",
@@ -104,6 +103,10 @@ impl ClusterSecrets {
         }));
         Ok(objects)
     }
+}
+
+pub(super) fn namespace(name: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } })
 }
 
 impl Step<Context> for ClusterSecrets {
@@ -178,13 +181,24 @@ impl Step<Context> for InstallArgoCd {
             let objects = objects(context)?;
             let kubernetes = context.kubernetes()?.clone();
             let total = objects.len() as u64;
-            let mut changed = 0;
-            for (done, object) in objects.iter().enumerate() {
-                let id = ObjectId::of(object)?;
-                progress.count(done as u64, total, id.to_string());
-                changed += usize::from(kubernetes.apply(object, MANAGER).await? == Applied::Changed);
-                if id.kind == "CustomResourceDefinition" {
-                    established(&kubernetes, &id).await?;
+            let (mut done, mut changed) = (0, 0);
+            // What a stage brings is there before the next one needs it.
+            for stage in objects.chunk_by(|a, b| stage(a) == stage(b)) {
+                let mut pending = stage.iter().cloned();
+                let mut at_work = JoinSet::new();
+                loop {
+                    while at_work.len() < AT_ONCE
+                        && let Some(object) = pending.next()
+                    {
+                        let kubernetes = kubernetes.clone();
+                        at_work.spawn(async move { install(&kubernetes, &object).await });
+                    }
+                    let Some(installed) = at_work.join_next().await else { break };
+                    let (id, applied) = installed
+                        .map_err(|e| Error::failed("a task of the installation ended early").cause(e.to_string()))??;
+                    done += 1;
+                    changed += usize::from(applied == Applied::Changed);
+                    progress.count(done, total, id.to_string());
                 }
             }
             kubernetes.forget_kinds().await;
@@ -196,9 +210,18 @@ impl Step<Context> for InstallArgoCd {
     }
 }
 
+async fn install(kubernetes: &Kubernetes, object: &Value) -> Result<(ObjectId, Applied)> {
+    let id = ObjectId::of(object)?;
+    let applied = kubernetes.apply(object, MANAGER).await?;
+    if id.kind == "CustomResourceDefinition" {
+        established(kubernetes, &id).await?;
+    }
+    Ok((id, applied))
+}
+
 /// A new kind can be used once the API serves it.
 async fn established(kubernetes: &Kubernetes, id: &ObjectId) -> Result<()> {
-    for _ in 0..120 {
+    for _ in 0..300 {
         let found = kubernetes.get(id).await?.unwrap_or_default();
         let conditions = found
             .pointer("/status/conditions")
@@ -211,26 +234,41 @@ async fn established(kubernetes: &Kubernetes, id: &ObjectId) -> Result<()> {
         {
             return Ok(());
         }
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Err(Error::failed(format!("{id} was not established within 30s"))
         .hint("look at it with `kubectl describe`, then run the same command again"))
 }
 
+/// In which stage of the installation an object is applied.
+fn stage(object: &Value) -> u8 {
+    match object["kind"].as_str().unwrap_or_default() {
+        "CustomResourceDefinition" => 0,
+        "Deployment" | "StatefulSet" => 2,
+        _ => 1,
+    }
+}
+
 /// Argo CD's objects in the order in which they can be applied: kinds before what uses them, and configuration before the
-/// workloads that read it. The rendered known hosts stand in for the manifest's.
+/// workloads that read it. The settings that Git holds are in them from the start, so that the first sync finds the
+/// repository's host key and judges the roots as every later one does.
 pub(super) fn objects(context: &Context) -> Result<Vec<Value>> {
     let manifest = context.manifest.as_deref().unwrap_or_default();
     let mut objects = documents(manifest, "Argo CD's install manifest")?;
-    let hosts = PathBuf::from("cd/environments")
-        .join(context.environment.name.as_str())
-        .join("argo-cd/argocd-ssh-known-hosts-cm.yaml");
-    if let Some(contents) = context.tree.as_ref().and_then(|t| t.get(&hosts)) {
-        for patch in documents(contents, &hosts.to_string_lossy())? {
-            if let Some(object) = objects
-                .iter_mut()
-                .find(|o| o["kind"] == patch["kind"] && o["metadata"]["name"] == patch["metadata"]["name"])
-                && let Some(data) = patch["data"].as_object()
+    let own = PathBuf::from("cd/environments").join(context.environment.name.as_str());
+    let settings = [
+        own.join("argo-cd/argocd-ssh-known-hosts-cm.yaml"),
+        PathBuf::from("cd/addons/argo-cd/argocd-cm.yaml"),
+    ];
+    for path in settings {
+        let Some(contents) = context.tree()?.get(&path) else {
+            continue;
+        };
+        for setting in documents(contents, &path.to_string_lossy())? {
+            let same =
+                |o: &&mut Value| o["kind"] == setting["kind"] && o["metadata"]["name"] == setting["metadata"]["name"];
+            if let Some(object) = objects.iter_mut().find(same)
+                && let Some(data) = setting["data"].as_object()
             {
                 for (key, value) in data {
                     object["data"][key] = value.clone();
@@ -247,11 +285,7 @@ pub(super) fn objects(context: &Context) -> Result<Vec<Value>> {
             object["metadata"]["namespace"] = json!(NAMESPACE);
         }
     }
-    objects.sort_by_key(|object| match object["kind"].as_str().unwrap_or_default() {
-        "CustomResourceDefinition" => 0,
-        "Deployment" | "StatefulSet" => 2,
-        _ => 1,
-    });
+    objects.sort_by_key(stage);
     Ok(objects)
 }
 

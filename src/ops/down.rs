@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::bootstrap::{self, NAMESPACE};
-use super::infrastructure::{ApplyStep, CheckAccess, PlanStep};
+use super::infrastructure::{ApplyStep, CheckAccess, PlanStep, Purpose};
 use super::render::{FetchManifest, WriteTree};
 use super::sandbox::{Attach, sandbox_dir};
 use super::{Context, applications};
@@ -68,9 +68,7 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
     }
     let steps: Steps<Context> = vec![
         Box::new(Attach),
-        Box::new(CheckAccess {
-            needs_administrator: false,
-        }),
+        Box::new(CheckAccess { purpose: Purpose::Down }),
         Box::new(FetchManifest),
         Box::new(WriteTree),
         Box::new(Agree {

@@ -16,10 +16,20 @@ const USUAL_MINUTES: [(&str, u64); 3] = [
     ("aws_nat_gateway.", 2),
 ];
 
+/// What the access is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Only looking: whoever may read AWS may plan.
+    Plan,
+    /// Creating, and working in the cluster.
+    Up,
+    /// Removing.
+    Down,
+}
+
 /// Checks the tools and the rights before anything is changed.
 pub(super) struct CheckAccess {
-    /// Whether the caller has to be an administrator of the cluster.
-    pub(super) needs_administrator: bool,
+    pub(super) purpose: Purpose,
 }
 
 impl Step<Context> for CheckAccess {
@@ -42,8 +52,12 @@ impl Step<Context> for CheckAccess {
             progress.say("AWS");
             let aws = context.connect().await?;
             let identity = aws.identity().await?;
-            if self.needs_administrator {
+            if self.purpose == Purpose::Up
+                || (self.purpose == Purpose::Plan && context.environment.access.administrators.is_empty())
+            {
                 administrator(&context.environment, &identity.arn)?;
+            }
+            if self.purpose == Purpose::Up {
                 supported_version(context, progress).await?;
                 progress.say(context.environment.argocd_repository_url.as_str());
                 if context.environment.argocd_repository_url.transport() == crate::model::Transport::Ssh

@@ -1,6 +1,7 @@
 //! The use cases, as plain functions over the adapters. They report through [`crate::workflow::Reporter`] and print
 //! nothing.
 
+mod adapter;
 mod applications;
 mod bootstrap;
 mod context;

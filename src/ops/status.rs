@@ -197,7 +197,7 @@ impl Context {
         let steps: Steps<Self> = vec![
             Box::new(super::sandbox::Attach),
             Box::new(super::infrastructure::CheckAccess {
-                needs_administrator: false,
+                purpose: super::infrastructure::Purpose::Plan,
             }),
             Box::new(super::render::FetchManifest),
             Box::new(super::render::WriteTree),

@@ -2,10 +2,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::adapter::AdapterCertificate;
 use super::applications::WaitHealthy;
 use super::bootstrap::{ApplyRoots, ClusterSecrets, InstallArgoCd, ReachCluster};
 use super::credentials::{DeployKeyStep, Password};
-use super::infrastructure::{ApplyStep, CheckAccess, PlanStep};
+use super::infrastructure::{ApplyStep, CheckAccess, PlanStep, Purpose};
 use super::publish::Publish;
 use super::render::{FetchManifest, WriteTree};
 use super::sandbox::{Attach, StartSandbox};
@@ -59,9 +60,7 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
     } else {
         steps.push(Box::new(Attach));
     }
-    steps.push(Box::new(CheckAccess {
-        needs_administrator: true,
-    }));
+    steps.push(Box::new(CheckAccess { purpose: Purpose::Up }));
     steps.push(Box::new(FetchManifest));
     steps.push(Box::new(WriteTree));
     steps.push(Box::new(PlanStep { destroy: false }));
@@ -75,6 +74,7 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
     steps.push(Box::new(ReachCluster));
     steps.push(Box::new(ClusterSecrets));
     steps.push(Box::new(InstallArgoCd));
+    steps.push(Box::new(AdapterCertificate));
     steps.push(Box::new(ApplyRoots));
     steps.push(Box::new(WaitHealthy));
     let reporter = context.reporter.clone();

@@ -49,7 +49,7 @@ impl Change {
         } else {
             "/dev/null".into()
         };
-        let diff = TextDiff::from_lines(&text(old), &text(new))
+        let diff = TextDiff::from_lines(text(old), text(new))
             .unified_diff()
             .header(&before, &after)
             .to_string();

@@ -147,7 +147,7 @@ fn collect_overrides(root: &Path, dir: &Path, templates: &mut Templates) -> Resu
         let path = entry.map_err(unreadable(dir))?.path();
         if path.is_dir() {
             // Terraform's working folder may lie in a module that someone tries out in place.
-            if !path.file_name().is_some_and(|n| n == ".terraform") {
+            if path.file_name().is_none_or(|n| n != ".terraform") {
                 collect_overrides(root, &path, templates)?;
             }
         } else if let Ok(relative) = path.strip_prefix(root) {

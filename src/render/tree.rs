@@ -121,7 +121,7 @@ fn is_generated(path: &Path) -> Result<bool> {
     let contents = read(path)?.unwrap_or_default();
     Ok(String::from_utf8_lossy(&contents)
         .lines()
-        .take(3)
+        .take(5)
         .any(|line| line.contains(MARK)))
 }
 

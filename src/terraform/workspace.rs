@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::event::Changes;
 use super::run::{Call, Finished};
-use super::{ChildEnvironment, Program, ProviderMirror, TerraformError, TerraformEvent};
+use super::{ChildEnvironment, Flavour, Program, ProviderMirror, TerraformError, TerraformEvent};
 use crate::workflow::Cancellation;
 
 /// A root module and the program that runs it.
@@ -111,16 +111,13 @@ impl Workspace {
         if self.dir.join(".terraform").is_dir() && current.as_deref() == Some(&stamp) {
             return Ok(());
         }
-        // The lock file is complete for every platform, so that nothing may be added to it.
-        self.call(&[
-            "init",
-            "-input=false",
-            "-no-color",
-            "-lockfile=readonly",
-            "-reconfigure",
-        ])
-        .expect(&[], cancellation, |_| {})
-        .await?;
+        let mut arguments = vec!["init", "-input=false", "-no-color", "-reconfigure"];
+        if self.program.flavour == Flavour::Terraform {
+            // The lock file is complete for every platform, so that nothing may be added to it. OpenTofu has a registry of
+            // its own and adds its entries.
+            arguments.push("-lockfile=readonly");
+        }
+        self.call(&arguments).expect(&[], cancellation, |_| {}).await?;
         std::fs::write(&stamp_path, stamp).map_err(|source| TerraformError::Io {
             what: format!("write {}", stamp_path.display()),
             source,

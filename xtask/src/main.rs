@@ -1,1 +1,43 @@
-fn main() {}
+//! The project's own chores: `cargo xtask test`, `cargo xtask lint`, `cargo xtask bench`.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a chore talks to the person who runs it"
+)]
+
+mod lint;
+mod process;
+mod report;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+
+  test [--fast]   set up what is missing, then run every test; --fast leaves out the end-to-end tier
+  lint            set up what is missing, then run every linter
+  bench           time rendering
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments.as_slice() {
+        ["test"] => test::run(true),
+        ["test", "--fast"] => test::run(false),
+        ["lint"] => lint::run(),
+        ["bench"] => process::cargo(&["bench", "--package", "mfsre", "--bench", "render"]),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(64);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("\nerror: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -54,7 +54,7 @@ async fn start(dir: &str) -> Result<(), Box<dyn Error>> {
         cache: None,
         region: "eu-west-1".to_owned(),
         cluster_version: "1.35".to_owned(),
-        git_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 30_922)),
+        git_listen: TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?,
         git_repository: "mfsre/platform.git".to_owned(),
         tools: ToolSettings {
             explicit: BTreeMap::new(),

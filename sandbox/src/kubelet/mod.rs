@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use url::Url;
 
-use self::workloads::{NAMESPACE, Workload, config_maps, environment, overrides, wants_pod};
+use self::workloads::{NAMESPACE, Workload, askpass_socket, config_maps, environment, overrides, wants_pod};
 use crate::control_plane::client::KubeClient;
 use crate::files::{create_private_dir, make_executable, write_private};
 use crate::services::Shutdown;
@@ -30,6 +30,8 @@ use crate::{Error, Health, Secret, Toolset};
 
 /// How often the cluster is looked at.
 const PERIOD: Duration = Duration::from_millis(500);
+/// How long a process may take to end with its workload; a kubelet's default is 30 s, and nothing here needs it.
+const GRACE: Duration = Duration::from_secs(5);
 /// The first and the longest pause before a restart, as a kubelet's but shorter.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// ConfigMaps that pods of Argo CD mount, and the folder that stands for the mount.
@@ -150,6 +152,10 @@ impl Kubelet {
                 () = tokio::time::sleep(PERIOD) => {}
             }
         }
+        if let Ok(home) = self.layout.folder("argocd") {
+            // It may lie outside the sandbox's folder.
+            let _ = std::fs::remove_file(askpass_socket(&home));
+        }
     }
 
     async fn look(&mut self, pods: &mut [(Workload, Pod); 3], mounts: &mut BTreeMap<&str, Value>) -> Result<(), Error> {
@@ -180,7 +186,7 @@ impl Kubelet {
         let template = found.as_ref().map(|found| &found["spec"]["template"]);
         if let Some(running) = pod.running.clone() {
             if template != Some(&pod.template) {
-                running.end().await;
+                running.end(GRACE).await;
                 *pod = Pod::default();
             } else if running.ended().is_some() {
                 pod.running = None;
@@ -206,8 +212,24 @@ impl Kubelet {
             && may_start
             && pod.not_before.is_none_or(|time| time <= Instant::now())
         {
-            pod.running = Some(self.start(workload, template).await?);
-            pod.template = template.clone();
+            match self.start(workload, template).await {
+                Ok(running) => {
+                    pod.running = Some(running);
+                    pod.template = template.clone();
+                }
+                Err(error) => {
+                    // As a kubelet would show an event; a Secret or ConfigMap may still be on its way.
+                    pod.not_before = Some(Instant::now() + PAUSE.0);
+                    let restarts = pod.restarts;
+                    self.launcher.board().part(workload.name(), |part| {
+                        part.health = Health::Crashed {
+                            exit: format!("not started: {error}"),
+                            log_tail: String::new(),
+                            restarts,
+                        };
+                    });
+                }
+            }
         }
         Ok(())
     }

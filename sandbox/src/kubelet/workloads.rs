@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -126,13 +126,6 @@ pub(crate) fn overrides(
     home: &Path,
     kubeconfig: &Path,
 ) -> Vec<(String, OsString)> {
-    // The path of a UNIX socket is limited to 107 bytes.
-    let socket = home.join("askpass.sock");
-    let socket = if socket.as_os_str().len() <= 107 {
-        socket
-    } else {
-        std::env::temp_dir().join(format!("mfsre-askpass-{}.sock", std::process::id()))
-    };
     [
         ("ARGOCD_BINARY_NAME", OsString::from(workload.name())),
         ("ARGOCD_FAKE_IN_CLUSTER", "true".into()),
@@ -141,7 +134,7 @@ pub(crate) fn overrides(
         ("ARGOCD_SSH_DATA_PATH", home.join("ssh").into()),
         ("ARGOCD_TLS_DATA_PATH", home.join("tls").into()),
         ("ARGOCD_GPG_ENABLED", "false".into()),
-        ("ARGOCD_ASK_PASS_SOCK", socket.into()),
+        ("ARGOCD_ASK_PASS_SOCK", askpass_socket(home).into()),
         ("ARGOCD_PLUGINSOCKFILEPATH", home.join("plugins").into()),
         ("HELM_CACHE_HOME", home.join("helm/cache").into()),
         ("HELM_CONFIG_HOME", home.join("helm/config").into()),
@@ -149,6 +142,17 @@ pub(crate) fn overrides(
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()
+}
+
+/// Where the repo-server hands passwords to git. The default is the same path for every Argo CD of a machine, and the
+/// path of a UNIX socket is limited to 107 bytes.
+pub(crate) fn askpass_socket(home: &Path) -> PathBuf {
+    let socket = home.join("askpass.sock");
+    if socket.as_os_str().len() <= 107 {
+        socket
+    } else {
+        std::env::temp_dir().join(format!("mfsre-askpass-{}.sock", std::process::id()))
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::lock::{Lock, holder};
 use super::plan::Plan;
 use super::platform::create_folders;
 use super::processes::{self, MARKER};
+use super::servers::git_port_busy;
 use super::state::{Phase, State};
 use crate::files::{remove_dir, tail};
 use crate::{Error, Event, Health, Progress, Spec, Status, Stopped, Toolset};
@@ -29,8 +30,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// supervisor was killed left behind is cleaned up first.
 ///
 /// # Errors
-/// [`Error::Start`] with the supervisor's reason; [`Error::Busy`] while another command works on the same folder.
-/// After an error no process is left.
+/// [`Error::Start`] with the supervisor's reason; [`Error::PortBusy`] where the git server's fixed port is taken; [`Error::Busy`] while another command works on the same folder.
+/// After an error no process is left, and of the data only the logs.
 pub async fn start(
     spec: &Spec,
     tools: &Toolset,
@@ -45,6 +46,10 @@ pub async fn start(
     }
     processes::kill_all(layout.dir()).await;
     clear(&layout)?;
+    // The supervisor binds it for good; found here, the error keeps its kind.
+    std::net::TcpListener::bind(spec.git_listen)
+        .map(drop)
+        .map_err(|source| git_port_busy(spec.git_listen, source))?;
     create_folders(&layout)?;
     Plan {
         spec: spec.clone(),
@@ -55,6 +60,11 @@ pub async fn start(
     let result = wait_until_ready(&layout, progress).await;
     if result.is_err() {
         end(&layout).await?;
+        // Without a state there is no sandbox; the logs stay, since the error speaks of them.
+        let state = layout.state();
+        if state.exists() {
+            std::fs::remove_file(&state).map_err(Error::file("remove", &state))?;
+        }
     }
     drop(lock);
     result
@@ -113,30 +123,27 @@ pub async fn status(dir: &Path) -> Result<Option<Status>, Error> {
     Ok(Some(status))
 }
 
-/// The path of one part's log, or of the supervisor's own (`supervisor`).
+/// The path of one part's log, or of the supervisor's own (`supervisor`); also after a start that failed.
 ///
 /// # Errors
 /// [`Error::NoSuchPart`] with the names there are; [`Error::NotRunning`] where there is no sandbox.
-pub async fn logs(dir: &Path, part: &str) -> Result<std::path::PathBuf, Error> {
+pub async fn logs(dir: &Path, part: &str) -> Result<PathBuf, Error> {
     let layout = Layout::new(dir)?;
-    if part == "supervisor" && layout.log(part).exists() {
+    let Ok(entries) = std::fs::read_dir(layout.logs()) else {
+        return Err(Error::NotRunning {
+            dir: layout.dir().to_path_buf(),
+        });
+    };
+    let names = entries.filter_map(|entry| Some(entry.ok()?.path().file_stem()?.to_str()?.to_owned()));
+    let mut known: Vec<String> = names.collect();
+    known.sort();
+    if known.iter().any(|name| name == part) {
         return Ok(layout.log(part));
     }
-    let status = status(dir).await?.ok_or_else(|| Error::NotRunning {
-        dir: layout.dir().to_path_buf(),
-    })?;
-    match status.part(part) {
-        Some(part) => Ok(part.log.clone()),
-        None => Err(Error::NoSuchPart {
-            part: part.to_owned(),
-            known: status
-                .parts
-                .into_iter()
-                .map(|part| part.name)
-                .chain(["supervisor".to_owned()])
-                .collect(),
-        }),
-    }
+    Err(Error::NoSuchPart {
+        part: part.to_owned(),
+        known,
+    })
 }
 
 async fn command_lock(layout: &Layout) -> Result<Lock, Error> {

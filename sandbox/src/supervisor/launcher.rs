@@ -22,8 +22,9 @@ use crate::{Error, Health};
 
 /// How long a part may take until it answers.
 const READY_LIMIT: Duration = Duration::from_secs(120);
-/// How long a part may take to end when it is asked to; what it would still save is thrown away anyway.
-const END_LIMIT: Duration = Duration::from_secs(2);
+/// How long parts may take to end with the sandbox. The API server and etcd would take ten seconds to say goodbye to
+/// each other, and what they would still save is thrown away.
+const END_LIMIT: Duration = Duration::from_millis(500);
 
 /// A program to run as a part.
 #[derive(Debug)]
@@ -165,7 +166,7 @@ impl Launcher {
         let all = std::mem::take(&mut *self.running.lock().unwrap_or_else(PoisonError::into_inner));
         let mut ending = JoinSet::new();
         for running in all {
-            ending.spawn(async move { running.end().await });
+            ending.spawn(async move { running.end(END_LIMIT).await });
         }
         ending.join_all().await;
     }
@@ -210,15 +211,15 @@ impl Running {
         });
     }
 
-    /// Asks the program and its children to end, and kills what is left after a while.
-    pub(crate) async fn end(&self) {
+    /// Asks the program and its children to end, and kills what is left after `limit`.
+    pub(crate) async fn end(&self, limit: Duration) {
         self.dismissed.store(true, Ordering::SeqCst);
         if self.ended().is_some() {
             return;
         }
         signal_group(self.pid, Signal::TERM);
         let mut ended = self.ended.clone();
-        if tokio::time::timeout(END_LIMIT, ended.wait_for(Option::is_some))
+        if tokio::time::timeout(limit, ended.wait_for(Option::is_some))
             .await
             .is_err()
         {

@@ -47,8 +47,12 @@ impl Layout {
         self.0.join("pki")
     }
 
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.0.join("logs")
+    }
+
     pub(crate) fn log(&self, part: &str) -> PathBuf {
-        self.0.join("logs").join(format!("{part}.log"))
+        self.logs().join(format!("{part}.log"))
     }
 
     /// A private folder for one subject, for example `etcd`; created where it is missing.

@@ -47,16 +47,9 @@ impl Listeners {
     /// Binds the git server's fixed port and a free one for each of the others.
     pub(crate) async fn bind(spec: &Spec) -> Result<Self, Error> {
         let address = spec.git_listen;
-        let git = TcpListener::bind(address).await.map_err(|source| Error::PortBusy {
-            part: "git server".to_owned(),
-            address,
-            source,
-            next: format!(
-                "end what listens there (another sandbox, perhaps), or give argocd_repository_url in the environment \
-                 file another port than {}",
-                address.port()
-            ),
-        })?;
+        let git = TcpListener::bind(address)
+            .await
+            .map_err(|source| git_port_busy(address, source))?;
         let (github_api, webhook, aws) = (free().await?, free().await?, free().await?);
         let bound = Bound {
             git: local_address(&git)?,
@@ -95,6 +88,20 @@ impl Listeners {
 
     pub(crate) fn git_api(&self) -> Result<Url, Error> {
         url("http", self.bound.github_api)
+    }
+}
+
+/// The git server's port is fixed by the repository's URL, so only the user can choose another one.
+pub(crate) fn git_port_busy(address: SocketAddr, source: std::io::Error) -> Error {
+    Error::PortBusy {
+        part: "git server".to_owned(),
+        address,
+        source,
+        next: format!(
+            "end what listens there (another sandbox, perhaps), or give argocd_repository_url in the environment file \
+             another port than {}",
+            address.port()
+        ),
     }
 }
 
@@ -167,7 +174,7 @@ impl Servers {
         let git = layout.folder("git")?;
         let files = Files {
             operator_key: git.join("operator_key"),
-            git_access_log: layout.log("git-access"),
+            git_access_log: layout.log("git-server"),
             webhook_kubeconfig: layout.dir().join("token-webhook.kubeconfig"),
         };
         let webhook = url("https", listeners.bound.webhook)?;

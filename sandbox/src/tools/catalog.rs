@@ -114,6 +114,15 @@ pub(crate) const TOOLS: &[Tool] = &[
     kubernetes!("kube-apiserver"),
     kubernetes!("kube-controller-manager"),
     kubernetes!("kube-scheduler"),
+    // Not a part of the platform, but what a person looks around with.
+    Tool {
+        name: "kubectl",
+        version: "v1.35.4",
+        version_arguments: &["version", "--client"],
+        accepts: Accepts::Minor(30),
+        prebuilt: &[],
+        build: go_build!("kubernetes", "k8s.io/kubernetes/cmd/kubectl", KUBERNETES_VARIABLES),
+    },
     Tool {
         name: "kwok",
         version: "v0.8.0",

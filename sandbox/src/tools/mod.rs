@@ -12,6 +12,7 @@ mod tests;
 mod version;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -83,30 +84,23 @@ pub async fn prepare(spec: &Spec, progress: &dyn Progress) -> Result<Toolset, Er
     let prerequisites = prerequisites::check().await?;
     let getter = Getter::new(spec, prerequisites.python, progress)?;
     let mut tools = BTreeMap::new();
-    let machine = |path, version: String| Resolved {
-        path,
-        version,
-        source: Source::Path,
-    };
-    tools.insert(
-        "git".to_owned(),
-        machine(prerequisites.git, format!("v{}", prerequisites.git_version)),
-    );
-    tools.insert("ssh".to_owned(), machine(prerequisites.ssh, String::new()));
-    for tool in TOOLS {
-        tools.insert(tool.name.to_owned(), getter.program(tool).await?);
-    }
-    tools.insert("ministack".to_owned(), getter.ministack().await?);
-    tools.insert("redis-server".to_owned(), getter.redis().await?);
-    tools.insert(INSTALL_MANIFEST.to_owned(), getter.install_manifest().await?);
-    for (name, tool) in &tools {
+    let mut keep = |name: &str, tool: Resolved| {
         progress.event(Event::ToolResolved {
-            name: name.clone(),
+            name: name.to_owned(),
             version: tool.version.clone(),
             source: tool.source,
             path: tool.path.clone(),
         });
+        tools.insert(name.to_owned(), tool);
+    };
+    keep("git", prerequisites.git);
+    keep("ssh", prerequisites.ssh);
+    for tool in TOOLS {
+        keep(tool.name, getter.program(tool).await?);
     }
+    keep("ministack", getter.ministack().await?);
+    keep("redis-server", getter.redis().await?);
+    keep(INSTALL_MANIFEST, getter.install_manifest().await?);
     Ok(Toolset { tools })
 }
 
@@ -500,8 +494,12 @@ fn prebuilt_for_this_machine(tool: &Tool) -> Option<&'static Prebuilt> {
 
 /// The first executable file of that name on PATH.
 pub(crate) fn find_on_path(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
+    find_in(&std::env::var_os("PATH")?, name)
+}
+
+/// The first executable file of that name in a list of folders as PATH has it.
+fn find_in(folders: &OsStr, name: &str) -> Option<PathBuf> {
+    std::env::split_paths(folders)
         .map(|folder| folder.join(name))
         .find(|path| is_executable(path))
 }

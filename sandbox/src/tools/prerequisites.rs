@@ -1,31 +1,23 @@
 //! What the user must have: checked all together, before anything is fetched or started.
 
-use std::path::PathBuf;
-
-use super::find_on_path;
 use super::python::Python;
 use super::version::{Version, probe};
-use crate::{Error, Missing};
+use super::{Resolved, find_on_path};
+use crate::{Error, Missing, Source};
 
 /// The programs that the sandbox takes from the machine.
 #[derive(Debug)]
 pub(crate) struct Prerequisites {
     pub python: Python,
-    pub git: PathBuf,
-    pub git_version: Version,
-    pub ssh: PathBuf,
+    pub git: Resolved,
+    pub ssh: Resolved,
 }
 
 /// Looks for them and reports every missing one at once.
 pub(crate) async fn check() -> Result<Prerequisites, Error> {
     let (python, git, ssh) = tokio::join!(python(), git(), ssh());
     match (python, git, ssh) {
-        (Ok(python), Ok((git, git_version)), Ok(ssh)) => Ok(Prerequisites {
-            python,
-            git,
-            git_version,
-            ssh,
-        }),
+        (Ok(python), Ok(git), Ok(ssh)) => Ok(Prerequisites { python, git, ssh }),
         (python, git, ssh) => Err(Error::Prerequisites(
             [python.err(), git.err(), ssh.err()].into_iter().flatten().collect(),
         )),
@@ -72,21 +64,26 @@ async fn python() -> Result<Python, Missing> {
     }
 }
 
-async fn git() -> Result<(PathBuf, Version), Missing> {
-    let missing = |found: String| Missing {
-        program: "git".to_owned(),
-        found,
-        how: "`apt install git` or `brew install git`".to_owned(),
-    };
-    let git = find_on_path("git").ok_or_else(|| missing("not on PATH".to_owned()))?;
-    let version = probe(&git, &["--version"]).await.map_err(missing)?;
-    Ok((git, version))
+async fn git() -> Result<Resolved, Missing> {
+    on_path("git", "--version", "`apt install git` or `brew install git`").await
 }
 
-async fn ssh() -> Result<PathBuf, Missing> {
-    find_on_path("ssh").ok_or_else(|| Missing {
-        program: "ssh".to_owned(),
-        found: "not on PATH".to_owned(),
-        how: "`apt install openssh-client`; macOS has it".to_owned(),
+async fn ssh() -> Result<Resolved, Missing> {
+    on_path("ssh", "-V", "`apt install openssh-client`; macOS has it").await
+}
+
+/// A program on PATH of any version.
+async fn on_path(program: &str, version_argument: &str, how: &str) -> Result<Resolved, Missing> {
+    let missing = |found: String| Missing {
+        program: program.to_owned(),
+        found,
+        how: how.to_owned(),
+    };
+    let path = find_on_path(program).ok_or_else(|| missing("not on PATH".to_owned()))?;
+    let version = probe(&path, &[version_argument]).await.map_err(missing)?;
+    Ok(Resolved {
+        path,
+        version: format!("v{version}"),
+        source: Source::Path,
     })
 }

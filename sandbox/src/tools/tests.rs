@@ -289,3 +289,21 @@ async fn a_cluster_version_that_is_not_pinned_needs_a_program_on_the_machine() {
     let error = get(&spec, catalog::tool("kube-apiserver").unwrap()).await.unwrap_err();
     assert!(error.to_string().contains("set cluster_version to 1.35"), "{error}");
 }
+
+#[test]
+fn a_program_on_path_is_the_first_file_that_can_be_executed() {
+    let dir = tempfile::tempdir().unwrap();
+    let folders: Vec<PathBuf> = ["none", "folder", "text", "first", "second"]
+        .map(|name| dir.path().join(name))
+        .into();
+    for folder in &folders[1..] {
+        std::fs::create_dir(folder).unwrap();
+    }
+    std::fs::create_dir(folders[1].join("tool")).unwrap();
+    std::fs::write(folders[2].join("tool"), "not executable").unwrap();
+    executable(&folders[3].join("tool"), PROGRAM);
+    executable(&folders[4].join("tool"), PROGRAM);
+    let path = std::env::join_paths(&folders).unwrap();
+    assert_eq!(find_in(&path, "tool"), Some(folders[3].join("tool")));
+    assert_eq!(find_in(&path, "another"), None);
+}

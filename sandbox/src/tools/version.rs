@@ -97,6 +97,7 @@ mod tests {
             ),
             ("v3.22.0+g1234567", version(3, 22, 0)),
             ("Python 3.13", version(3, 13, 0)),
+            ("OpenSSH_9.2p1 Debian-2+deb12u7, OpenSSL 3.0.17", version(9, 2, 0)),
         ] {
             assert_eq!(Version::find(text), Some(expected), "{text}");
         }

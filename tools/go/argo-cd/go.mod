@@ -324,4 +324,6 @@ replace (
 	k8s.io/sample-controller => k8s.io/sample-controller v0.36.1
 )
 
+// The release names a folder of its own repository here, and a module's zip leaves nested modules out. This is the
+// nearest published version of that folder.
 replace github.com/argoproj/argo-cd/gitops-engine => github.com/argoproj/argo-cd/gitops-engine v0.0.0-20260914071520-c9c369efcc5b

@@ -1,0 +1,159 @@
+//! `cargo xtask lint`: every linter that fits something in this repository.
+
+use std::path::{Path, PathBuf};
+
+use crate::process::{cargo, command, root, run as execute};
+use crate::report::Report;
+use crate::setup;
+
+/// Runs every linter.
+pub(crate) fn run() -> Result<(), String> {
+    let mut report = Report::default();
+    report.part("rustfmt", || cargo(&["fmt", "--all", "--check"]))?;
+    report.part("clippy", || {
+        cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ])
+    })?;
+    report.part("terraform fmt, validate, test", terraform)?;
+    report.part("checkov", || {
+        let checkov = setup::python_tool("checkov")?;
+        execute(command(checkov).args([
+            "--directory",
+            "templates/terraform",
+            "--framework",
+            "terraform",
+            "--compact",
+            "--quiet",
+            "--skip-download",
+        ]))
+    })?;
+    report.part("helm lint", helm)?;
+    report.part("promtool", promtool)?;
+    report.part("cargo-deny", || {
+        let deny = setup::cargo_deny()?;
+        execute(command(deny).args(["--all-features", "check", "licenses", "bans", "sources"]))
+    })?;
+    report.print();
+    Ok(())
+}
+
+/// Formats, validates and tests the blueprint on a copy, so that no working files land among the templates.
+fn terraform() -> Result<(), String> {
+    let terraform = setup::terraform()?;
+    let configuration = setup::terraform_configuration()?;
+    execute(
+        command(&terraform)
+            .args(["fmt", "-check", "-recursive", "-diff", "templates/terraform"])
+            .env("TF_CLI_CONFIG_FILE", &configuration),
+    )?;
+    let project = scratch("terraform")?;
+    copy(&root().join("environments"), &project.join("environments"))?;
+    render(&project, "demo")?;
+    let in_dir = |dir: &str, arguments: &[&str]| {
+        execute(
+            command(&terraform)
+                .args(arguments)
+                .current_dir(project.join(dir))
+                .env("TF_CLI_CONFIG_FILE", &configuration)
+                .env("CHECKPOINT_DISABLE", "1"),
+        )
+    };
+    in_dir("infra/demo", &["init", "-input=false", "-lockfile=readonly"])?;
+    in_dir("infra/demo", &["validate"])?;
+    in_dir("modules/eks", &["init", "-input=false"])?;
+    in_dir("modules/eks", &["test"])
+}
+
+/// Lints every chart with the values of each shipped environment.
+fn helm() -> Result<(), String> {
+    let tools = setup::tools()?;
+    let helm = tools.get("helm").ok_or("helm is not among the tools")?.path.clone();
+    let project = scratch("helm")?;
+    copy(&root().join("environments"), &project.join("environments"))?;
+    for environment in ["demo", "sandbox"] {
+        render(&project, environment)?;
+        for chart in charts(&project.join("cd"))? {
+            // The charts of Applications read the environment's values; the others have values of their own.
+            let mut lint = command(&helm);
+            lint.args(["lint", "--strict", "--quiet"]).arg(&chart);
+            if ["addons", "apps", "infra"]
+                .iter()
+                .any(|name| chart.ends_with(Path::new("cd").join(name)))
+            {
+                lint.arg("--values")
+                    .arg(project.join(format!("cd/environments/{environment}/values.yaml")));
+            }
+            execute(&mut lint)?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks and tests the alert rules.
+fn promtool() -> Result<(), String> {
+    let Some(promtool) = crate::process::on_path("promtool") else {
+        return Err("promtool is not on PATH: install Prometheus (Debian: apt-get install --no-install-recommends prometheus; macOS: brew install prometheus)".into());
+    };
+    let chart = root().join("templates/cd/infra-charts/prometheus");
+    execute(
+        command(&promtool)
+            .args(["check", "rules"])
+            .arg(chart.join("files/alerts.yaml")),
+    )?;
+    execute(
+        command(&promtool)
+            .args(["test", "rules"])
+            .arg(chart.join("tests/alerts_test.yaml")),
+    )
+}
+
+fn render(project: &Path, environment: &str) -> Result<(), String> {
+    let program = root().join("target/debug/mfsre");
+    cargo(&["build", "--quiet", "--package", "mfsre"])?;
+    execute(command(program).args(["render", environment, "--project"]).arg(project))
+}
+
+fn charts(dir: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut charts = Vec::new();
+    let mut pending = vec![dir.to_owned()];
+    while let Some(dir) = pending.pop() {
+        if dir.join("Chart.yaml").exists() {
+            charts.push(dir.clone());
+        }
+        for entry in std::fs::read_dir(&dir).map_err(|e| format!("cannot read {}: {e}", dir.display()))? {
+            let path = entry.map_err(|e| e.to_string())?.path();
+            if path.is_dir() {
+                pending.push(path);
+            }
+        }
+    }
+    charts.sort();
+    Ok(charts)
+}
+
+fn scratch(name: &str) -> Result<PathBuf, String> {
+    let dir = root().join("target/lint").join(name);
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir_all(&dir).map_err(|e| format!("cannot create {}: {e}", dir.display()))?;
+    Ok(dir)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), String> {
+    let failed = |e: std::io::Error| format!("cannot copy {}: {e}", from.display());
+    std::fs::create_dir_all(to).map_err(failed)?;
+    for entry in std::fs::read_dir(from).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if let Some(name) = path.file_name() {
+            std::fs::copy(&path, to.join(name)).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
