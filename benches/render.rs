@@ -11,10 +11,17 @@ const FILE: &str = "name: demo\nargocd_repository_url: git@github.com:acme/platf
 
 fn main() {
     let today = jiff::civil::date(2026, 11, 1);
-    let source = || Source { path: "environments/demo.yaml".into(), text: FILE.into() };
+    let source = || Source {
+        path: "environments/demo.yaml".into(),
+        text: FILE.into(),
+    };
     let environment = parse(source(), "demo", today).unwrap().environment;
-    row("parse the environment file", 200, || drop(parse(source(), "demo", today).unwrap()));
-    row("render in memory", 200, || drop(render(&environment, None, None).unwrap()));
+    row("parse the environment file", 200, || {
+        drop(parse(source(), "demo", today).unwrap())
+    });
+    row("render in memory", 200, || {
+        drop(render(&environment, None, None).unwrap())
+    });
 
     let project = tempfile::tempdir().unwrap();
     std::fs::create_dir(project.path().join("environments")).unwrap();
@@ -37,11 +44,15 @@ fn main() {
         std::fs::remove_dir_all(project.path().join("modules")).unwrap();
         program(&["render", "demo"]);
     });
-    row("mfsre --version, which does nothing", 50, || program_version());
+    row("mfsre --version, which does nothing", 50, program_version);
 }
 
 fn program_version() {
-    let status = Command::new(env!("CARGO_BIN_EXE_mfsre")).arg("--version").stdout(Stdio::null()).status().unwrap();
+    let status = Command::new(env!("CARGO_BIN_EXE_mfsre"))
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
     assert!(status.success());
 }
 
@@ -57,5 +68,10 @@ fn row(name: &str, runs: usize, mut work: impl FnMut()) {
         .collect();
     times.sort();
     let ms = |d: Duration| d.as_secs_f64() * 1e3;
-    println!("{name:38} min {:7.2} ms  median {:7.2} ms  max {:7.2} ms", ms(times[0]), ms(times[runs / 2]), ms(times[runs - 1]));
+    println!(
+        "{name:38} min {:7.2} ms  median {:7.2} ms  max {:7.2} ms",
+        ms(times[0]),
+        ms(times[runs / 2]),
+        ms(times[runs - 1])
+    );
 }

@@ -183,7 +183,15 @@ impl From<ProjectError> for Error {
                     None => error.hint("create one with `mfsre init --environment NAME`"),
                 }
             }
-            ProjectError::Unreadable { source, .. } => Self::new(ErrorKind::Configuration, message).caused_by(&source),
+            ProjectError::Unreadable { source, .. } => {
+                let error = Self::new(ErrorKind::Configuration, message).caused_by(&source);
+                match source.kind() {
+                    std::io::ErrorKind::InvalidData => {
+                        error.hint("an environment file is text in UTF-8: save it as such")
+                    }
+                    _ => error,
+                }
+            }
         }
     }
 }
@@ -210,5 +218,16 @@ impl<T> IoContext<T> for std::io::Result<T> {
                 None => cannot,
             }
         })
+    }
+}
+
+/// Removes a file; one that is not there is as good as removed.
+///
+/// # Errors
+/// It is there and cannot be removed.
+pub(crate) fn remove_file(path: &std::path::Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result.or_cannot(|| format!("remove {}", path.display())),
     }
 }

@@ -64,12 +64,12 @@ const SETTINGS: &[Setting] = &[
     setting!("cluster.public_access_cidrs", REPOSITORY, good: ["[]", "[203.0.113.0/24, 0.0.0.0/0]"],
         bad: ["203.0.113.0/24", "[203.0.113.7]", "[203.0.113.7/24]", "[::/0]"]),
     setting!("cluster.private_access_cidrs", REPOSITORY, good: ["[]", "[192.168.0.0/16]"], bad: ["[192.168.0.1/16]", "[vpn]"]),
-    setting!("cluster.log_retention_days", REPOSITORY, good: ["90", "0", "3653"], bad: ["2", "-1", "70000", "90.5", "ninety", "\"\""]),
+    setting!("cluster.log_retention_days", REPOSITORY, good: ["90", "1", "3653"], bad: ["0", "2", "-1", "70000", "90.5", "ninety", "\"\""]),
     setting!("cluster.support_type", REPOSITORY, good: ["STANDARD", "EXTENDED"], bad: ["standard", "none"]),
     setting!("node_group.min_size", REPOSITORY, good: ["0", "2", "100"], bad: ["-1", "451", "two", "1.5"]),
     setting!("node_group.max_size", REPOSITORY, good: ["2", "450"], bad: ["0", "1", "451", "4294967296"]),
     setting!("node_group.desired_size", REPOSITORY, good: ["2", "4"], bad: ["1", "5", "-2"]),
-    setting!("tags", REPOSITORY, good: ["{}", "{team: platform}", "{\"cost center\": \"42/7 = 6+0@x.y:z-_\", größe: \"\"}"],
+    setting!("tags", REPOSITORY, good: ["{}", "{team: platform}", "{\"cost center\": \"42/7+0@x.y:z-_\", größe: \"\"}"],
         bad: ["[team]", "{\"aws:x\": y}", "{\"AWS:x\": y}", "{karpenter.sh/discovery: demo}", "{team: \"a${b}\"}", "{team: \"a\\nb\"}", "{\"\": x}",
               "{team: 'say \"hi\"'}", "{team: {a: b}}"]),
     setting!("backend.type", REPOSITORY, good: ["local"], bad: ["gcs", "\"\"", "s3", "cloud", "S3"]),
@@ -243,7 +243,7 @@ fn a_wrong_type_an_unknown_key_and_a_second_one_have_their_place_as_well() {
     );
     assert_eq!(offending("region: [eu-west-1]\n"), at(1, 9, "[eu-west-1]"));
     assert_eq!(offending("instance_types: t3.medium # one\n"), at(1, 17, "t3.medium"));
-    assert_eq!(offending("backend:\n  bucket: x\n"), at(2, 3, "bucket: x"));
+    assert_eq!(offending("backend:\n  bucket: x\n"), at(2, 3, "bucket"));
     assert_eq!(offending("name: demo\nregion: @europe\n"), at(2, 9, "@europe"));
 }
 
@@ -436,13 +436,13 @@ fn a_deep_or_huge_file_is_refused_without_a_crash() {
     for text in [
         format!("name: {}\n", "[".repeat(100_000)),
         format!("name: {}\n", "{a: ".repeat(100_000)),
-        format!("name: {}\n", "x".repeat(20_000_000)),
-        "a: 1\n".repeat(200_000),
-        (0..200_000).fold(String::new(), |mut text, i| {
+        format!("name: {}\n", "x".repeat(3_000_000)),
+        "a: 1\n".repeat(20_000),
+        (0..20_000).fold(String::new(), |mut text, i| {
             let _ = writeln!(text, "key{i}: {i}");
             text
         }),
-        format!("# {}\n", "x".repeat(20_000_000)),
+        format!("# {}\n", "x".repeat(3_000_000)),
     ] {
         let began = std::time::Instant::now();
         let diagnostics = read(&text).unwrap_err();

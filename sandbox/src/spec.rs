@@ -43,6 +43,8 @@ pub struct ToolSettings {
     pub explicit: BTreeMap<String, PathBuf>,
     /// Base URL of a mirror of the prebuilt files, laid out as `<tool>/<version>/<file name>`.
     pub mirror: Option<Url>,
+    /// Where Argo CD's install manifest is fetched from instead of Argo CD's repository; the checksum is the same.
+    pub install_manifest: Option<Url>,
 }
 
 /// The command that started the sandbox, and that will therefore stop it.

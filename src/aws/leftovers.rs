@@ -1,3 +1,4 @@
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
@@ -108,13 +109,14 @@ const EC2_LISTINGS: [Listing; 9] = [
 ];
 
 impl Aws {
-    /// What still carries the environment's tags or names, sorted.
+    /// What still carries the environment's tags or names, sorted; and apart from it the keys that AWS deletes later, with
+    /// the day.
     ///
     /// The tagging API alone is not enough: it lags, and it does not know every resource.
     ///
     /// # Errors
     /// A call failed.
-    pub async fn leftovers(&self, names: &Names) -> Result<Vec<Leftover>, AwsError> {
+    pub async fn leftovers(&self, names: &Names) -> Result<(Vec<Leftover>, Vec<(String, Timestamp)>), AwsError> {
         let name = &names.cluster;
         let mut found = Vec::new();
         for listing in &EC2_LISTINGS {
@@ -150,19 +152,45 @@ impl Aws {
                 id: name.clone(),
             });
         }
+        let mut scheduled = Vec::new();
         for arn in self.tagged(name).await? {
-            // EC2 was asked itself, IAM's roles too, and secrets and keys in their waiting time are told apart.
-            let service = arn.split(':').nth(2).unwrap_or_default().to_owned();
-            if !["ec2", "iam", "secretsmanager", "kms"].contains(&service.as_str())
-                && !arn.ends_with(&format!(":cluster/{name}"))
-            {
-                found.push(Leftover { kind: service, id: arn });
+            let service = arn.split(':').nth(2).unwrap_or_default();
+            match service {
+                // EC2 and IAM were asked themselves, and the secret was deleted by name.
+                "ec2" | "iam" | "secretsmanager" => {}
+                "kms" => match self.key_deletion(&arn).await? {
+                    Some(date) => scheduled.push((arn, date)),
+                    None => found.push(Leftover {
+                        kind: "kms key".into(),
+                        id: arn,
+                    }),
+                },
+                "eks" if arn.ends_with(&format!(":cluster/{name}")) => {}
+                _ => found.push(Leftover {
+                    kind: service.to_owned(),
+                    id: arn,
+                }),
             }
         }
         found.retain(|l| !l.id.is_empty());
         found.sort();
         found.dedup();
-        Ok(found)
+        Ok((found, scheduled))
+    }
+
+    /// When a KMS key is going to be deleted.
+    async fn key_deletion(&self, arn: &str) -> Result<Option<Timestamp>, AwsError> {
+        let answer = self
+            .json_call(
+                "kms",
+                "TrentService.DescribeKey",
+                "kms:DescribeKey",
+                &json!({ "KeyId": arn }),
+            )
+            .await?;
+        let date = answer["KeyMetadata"]["DeletionDate"].as_f64();
+        #[allow(clippy::cast_possible_truncation, reason = "a date fits, and seconds are enough")]
+        Ok(date.and_then(|seconds| Timestamp::from_second(seconds as i64).ok()))
     }
 
     async fn tagged(&self, name: &str) -> Result<Vec<String>, AwsError> {
@@ -197,6 +225,7 @@ impl Aws {
             "karpenter-node",
             "ebs-csi",
             "vpc-cni",
+            "flow-logs",
         ];
         let ours: Vec<String> = suffixes.iter().map(|s| format!("{name}-{s}")).collect();
         let mut roles = Vec::new();

@@ -5,6 +5,7 @@ use super::Session;
 use crate::error::{Error, Result};
 use crate::model::human_duration;
 use crate::ops::down;
+use crate::ui::OutputFormat;
 
 pub(super) async fn run(session: &Session, name: &str, yes: bool, purge: bool, timeout: Duration) -> Result<u8> {
     let started = Instant::now();
@@ -12,10 +13,11 @@ pub(super) async fn run(session: &Session, name: &str, yes: bool, purge: bool, t
         options.purge = purge;
         options.timeout = timeout;
     })?;
-    if session.printer.verbosity >= 0 && session.printer.format == crate::ui::OutputFormat::Text {
+    if session.printer.verbosity >= 0 && session.printer.format == OutputFormat::Text {
+        let place = context.environment.place();
         session
             .printer
-            .diagnostic(&format!("\nmfsre down {name} · {}\n\n", context.environment.region));
+            .diagnostic(&format!("\nmfsre down {name} · {place}\n\n"));
     }
     let summary = down(&mut context, yes).await?;
     let mut text = String::new();
@@ -24,7 +26,6 @@ pub(super) async fn run(session: &Session, name: &str, yes: bool, purge: bool, t
     } else {
         let _ = writeln!(text, "\n{name} is down already; nothing had to be removed");
     }
-    let left = summary.aws.len() + summary.cluster.len();
     let _ = writeln!(
         text,
         "  left on AWS: {}",
@@ -47,10 +48,25 @@ pub(super) async fn run(session: &Session, name: &str, yes: bool, purge: bool, t
     if summary.sandbox_stopped {
         let _ = writeln!(text, "  the local platform was stopped; no process is left");
     }
-    session.printer.result("down", Some(name), &text, &summary)?;
-    if left > 0 {
-        return Err(Error::failed(format!("{left} things of {name} are left"))
-            .hint("remove them by hand, or find out what keeps them, then run the same command again"));
+    if summary.aws.is_empty() {
+        session.printer.result("down", Some(name), &text, &summary)?;
+        return Ok(0);
     }
-    Ok(0)
+    let error = Error::failed(format!("{} things of {name} are left on AWS", summary.aws.len()))
+        .hint("remove them by hand, or find out what keeps them, then run the same command again");
+    match session.printer.format {
+        OutputFormat::Text => {
+            session.printer.line(text.trim_end())?;
+            session
+                .printer
+                .diagnostic(&error.render(session.printer.color_stderr()));
+        }
+        OutputFormat::Json => {
+            let mut body = serde_json::to_value(&summary)
+                .map_err(|e| Error::failed("cannot serialise the result").cause(e.to_string()))?;
+            body["error"] = error.to_json();
+            session.printer.document("down", Some(name), false, &body)?;
+        }
+    }
+    Ok(error.kind.exit_code())
 }

@@ -116,6 +116,6 @@ async fn run(cli: Cli, printer: Printer) -> Result<u8> {
         Command::Secrets(Secrets::Show(secret)) => secrets::run(&session, secret).await,
         Command::Sandbox(command) => sandbox::run(&session, command).await,
         Command::Schema => schema::run(&session),
-        Command::Completions { shell } => completions::run(shell),
+        Command::Completions { shell } => completions::run(&session, shell),
     }
 }

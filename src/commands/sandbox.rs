@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Session;
 use crate::cli::Sandbox;
 use crate::error::{Error, ErrorKind, IoContext as _, Result};
-use crate::ops::{sandbox_dir, sandbox_spec, start_sandbox};
+use crate::ops::{forget_state, sandbox_dir, sandbox_spec, start_sandbox};
 use crate::ui::{OutputFormat, table};
 use crate::workflow::Lock;
 
@@ -41,6 +41,7 @@ async fn stop(session: &Session, name: &str) -> Result<u8> {
     let _lock = Lock::acquire(&context.private(), "sandbox stop", name)?;
     sandbox_spec(&context.project, &context.environment, StartedBy::Start)?;
     let stopped = mfsre_sandbox::stop(&sandbox_dir(&context.project, &context.environment)).await?;
+    forget_state(&context.project, &context.environment)?;
     let text = if stopped.was_running {
         "the local platform was stopped; no process is left"
     } else {

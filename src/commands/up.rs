@@ -15,11 +15,7 @@ pub(super) async fn run(session: &Session, name: &str, yes: bool, push: bool, ti
     })?;
     let sandbox = context.environment.is_sandbox();
     if session.printer.verbosity >= 0 && session.printer.format == crate::ui::OutputFormat::Text {
-        let place = if sandbox {
-            "this machine (AWS and the nodes are simulated)".to_owned()
-        } else {
-            context.environment.region.to_string()
-        };
+        let place = context.environment.place();
         session.printer.diagnostic(&format!(
             "\nmfsre up {name} · {place} · {}\n\n",
             context.environment.argocd_repository_url

@@ -21,8 +21,8 @@ use crate::model::{
 
 /// CloudWatch's retention periods in days
 /// (<https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html>).
-const RETENTION_DAYS: [u16; 23] = [
-    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653, 0,
+const RETENTION_DAYS: [u16; 22] = [
+    1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653,
 ];
 
 /// An environment and what its author should know about it.
@@ -125,7 +125,8 @@ impl Reader {
     fn file(&mut self) -> Option<EnvironmentFile> {
         let mut text = self.source.text.clone();
         loop {
-            let nothing_written = |line: &str| matches!(line.trim(), "" | "---" | "...") || line.trim().starts_with('#');
+            let nothing_written =
+                |line: &str| matches!(line.trim(), "" | "---" | "...") || line.trim().starts_with('#');
             if text.lines().all(nothing_written) {
                 return Some(EnvironmentFile::default());
             }
@@ -138,7 +139,11 @@ impl Reader {
                 YamlError::SerdeUnknownField { .. }
                 | YamlError::DuplicateMappingKey { .. }
                 | YamlError::Unexpected { .. }
-                | YamlError::InvalidScalar { .. } => error.location().and_then(|l| self.start(l)),
+                | YamlError::InvalidScalar { .. } => {
+                    // A file that begins with something else than a setting has none.
+                    let whole = matches!(&error, YamlError::Unexpected { location, .. } if location.column() == 1);
+                    error.location().filter(|_| !whole).and_then(|l| self.start(l))
+                }
                 // What was left out may be the cause of any other error.
                 _ if self.incomplete => return None,
                 _ => None,
@@ -227,8 +232,13 @@ impl Reader {
                     .hint("compare with environments/demo.yaml or the JSON Schema (mfsre schema)")
             }
             YamlError::InvalidScalar { ty, .. } => {
-                let kind = if *ty == "bool" { "true or false" } else { "a whole number in range" };
-                Invalid::new(format!("this setting takes {kind}"), format!("not {kind}")).hint("write it without quotes")
+                let (kind, example) = match *ty {
+                    ty if ty.contains("bool") => ("true or false", "false"),
+                    "u16" => ("a whole number from 0 to 65535", "3"),
+                    _ => ("a whole number from 0 to 4294967295", "3"),
+                };
+                Invalid::new(format!("this setting takes {kind}"), format!("not {kind}"))
+                    .hint(format!("write it without quotes, for example {example}"))
             }
             YamlError::SerdeMissingField { field, .. } => {
                 Invalid::new(format!("{field} is missing here"), "incomplete").hint(format!("add `{field}:`"))
@@ -241,8 +251,12 @@ impl Reader {
                 let text = other.without_snippet().to_string();
                 let text = text.split(" at line ").next().unwrap_or(&text);
                 let text = text.lines().next().unwrap_or("");
-                Invalid::new(format!("this is not YAML that can be read: {text}"), "here")
-                    .hint("compare with environments/demo.yaml or the JSON Schema (mfsre schema)")
+                let hint = if text.contains("tab") {
+                    "YAML takes spaces for indentation, no tabs"
+                } else {
+                    "compare with environments/demo.yaml or the JSON Schema (mfsre schema)"
+                };
+                Invalid::new(format!("this is not YAML that can be read: {text}"), "here").hint(hint)
             }
         };
         self.add(Severity::Error, location, invalid);
@@ -320,6 +334,12 @@ impl Reader {
         None
     }
 
+    fn path(&mut self, field: Option<&Spanned<String>>) -> Option<PathBuf> {
+        let ok = |path: &str| !path.is_empty() && !path.contains(char::is_control);
+        self.text(field, "a path", ok, "write a path, or remove the setting")
+            .map(PathBuf::from)
+    }
+
     fn environment(&mut self, file: EnvironmentFile, stem: &str, today: Date) -> Option<Environment> {
         let name: Option<EnvironmentName> = self.default_text(file.name.as_ref(), "demo");
         if file.name.is_none() && stem != "demo" {
@@ -346,7 +366,7 @@ impl Reader {
         let network = file.network.unwrap_or_default();
         let network = Network {
             nat_gateways: self.or_default(network.nat_gateways.as_ref(), NatGateways::Single),
-            availability_zones: self.zones(network.availability_zones.as_ref()),
+            availability_zones: self.zones(network.availability_zones.as_ref(), region.as_ref()),
             flow_logs: network.flow_logs.is_some_and(|f| f.value),
         };
         let cluster = file.cluster.unwrap_or_default();
@@ -433,22 +453,18 @@ impl Reader {
         let mirrors = file.mirrors.unwrap_or_default();
         let mirrors = Mirrors {
             tools: self.url(mirrors.tools.as_ref()),
-            terraform_providers: mirrors.terraform_providers.map(|p| PathBuf::from(p.value)),
+            terraform_providers: self.path(mirrors.terraform_providers.as_ref()),
             argocd_manifest: self.url(mirrors.argocd_manifest.as_ref()),
         };
         let terraform = Terraform {
-            program: file
-                .terraform
-                .unwrap_or_default()
-                .program
-                .map(|p| PathBuf::from(p.value)),
+            program: self.path(file.terraform.unwrap_or_default().program.as_ref()),
         };
         let sandbox = file.sandbox.map(|s| SandboxSettings {
             tools: s
                 .tools
                 .unwrap_or_default()
                 .into_iter()
-                .map(|(k, v)| (k, PathBuf::from(v.value)))
+                .filter_map(|(k, v)| Some((k, self.path(Some(&v))?)))
                 .collect(),
             nodes: self.nodes(s.nodes.as_ref()),
         });
@@ -572,12 +588,17 @@ impl Reader {
         self.scalar(field)
     }
 
-    fn zones(&mut self, field: Option<&Spanned<Vec<Spanned<String>>>>) -> Vec<String> {
+    fn zones(
+        &mut self,
+        field: Option<&Spanned<Vec<Spanned<String>>>>,
+        region: Option<&crate::model::Region>,
+    ) -> Vec<String> {
         let Some(list) = field else { return Vec::new() };
         let zones: Vec<String> = list.value.iter().map(|z| z.value.clone()).collect();
         let distinct: std::collections::BTreeSet<&String> = zones.iter().collect();
         let well_formed = zones.iter().all(|z| {
-            z.len() > 3
+            region.is_none_or(|region| z.starts_with(region.as_str()))
+                && z.len() > 3
                 && z.ends_with(|c: char| c.is_ascii_lowercase())
                 && z.contains('-')
                 && z.chars()
@@ -605,7 +626,7 @@ impl Reader {
                     format!("CloudWatch has no retention of {} days", field.value),
                     "not a retention period",
                 )
-                .hint("take one of 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731 ... or 0 for ever"),
+                .hint("take one of 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731 ..."),
             );
         }
         field.value
@@ -666,7 +687,7 @@ impl Reader {
         &mut self,
         tags: std::collections::BTreeMap<String, Spanned<String>>,
     ) -> std::collections::BTreeMap<String, String> {
-        let allowed = |s: &str| s.chars().all(|c| c.is_alphanumeric() || " _.:/=+-@".contains(c));
+        let allowed = |s: &str| s.chars().all(|c| c.is_alphanumeric() || " _.:/+-@".contains(c));
         for (key, value) in &tags {
             let reserved = key.to_ascii_lowercase().starts_with("aws:")
                 || key.starts_with("kubernetes.io/")
@@ -693,7 +714,7 @@ impl Reader {
                         format!("AWS does not take the tag {key:?}: {:?}", value.value),
                         "not a tag",
                     )
-                    .hint("letters, digits, spaces and _.:/=+-@; 128 characters for the key, 256 for the value"),
+                    .hint("letters, digits, spaces and _.:/+-@; 128 characters for the key, 256 for the value"),
                 );
             }
         }

@@ -71,6 +71,16 @@ impl Environment {
     pub fn is_sandbox(&self) -> bool {
         self.sandbox.is_some()
     }
+
+    /// Where the environment is, for people.
+    #[must_use]
+    pub fn place(&self) -> String {
+        if self.is_sandbox() {
+            "this machine (AWS and the nodes are simulated)".into()
+        } else {
+            self.region.to_string()
+        }
+    }
 }
 
 /// Administrators.
@@ -226,7 +236,7 @@ macro_rules! words {
                 match text {
                     $($word => Ok(Self::$variant),)+
                     _ => Err(Invalid::new(format!("{text:?} is not {}", $what), "not known")
-                        .hint(concat!("write one of:", $(" ", $word),+))),
+                        .hint(format!("write one of: {}", [$($word),+].join(", ")))),
                 }
             }
         }

@@ -166,7 +166,8 @@ impl Github {
             })?;
             keys.extend(page);
             match next {
-                Some(next) if next.starts_with(&self.base) => url = next,
+                // The token goes nowhere else.
+                Some(next) if next.strip_prefix(&self.base).is_some_and(|path| path.starts_with('/')) => url = next,
                 _ => return Ok(keys),
             }
         }

@@ -75,6 +75,26 @@ pub enum Publication {
     },
 }
 
+/// Removes what the branch has in place of `path` or of a folder above it: a symbolic link would lead out of the clone.
+fn clear_way(root: &Path, path: &Path) -> std::io::Result<()> {
+    let mut here = root.to_owned();
+    let mut components = path.components().peekable();
+    while let Some(component) = components.next() {
+        here.push(component);
+        let Ok(found) = here.symlink_metadata() else {
+            return Ok(());
+        };
+        let folder_wanted = components.peek().is_some();
+        if folder_wanted && !found.is_dir() || found.is_symlink() {
+            return std::fs::remove_file(&here);
+        }
+        if !folder_wanted && found.is_dir() {
+            return std::fs::remove_dir_all(&here);
+        }
+    }
+    Ok(())
+}
+
 impl GitRepository {
     /// `branch` of the repository at `url`, cloned to `dir`. `environment` is added to that of each git command.
     #[must_use]
@@ -139,6 +159,15 @@ impl GitRepository {
         if !self.dir.join(".git").is_dir() {
             self.git(&["init", "--quiet", "--initial-branch", &self.branch]).await?;
         }
+        // Argo CD reads the bytes that are committed, so no .gitattributes of the branch may change them on the way.
+        let info = self.dir.join(".git/info");
+        let path = info.join("attributes");
+        std::fs::create_dir_all(&info)
+            .and_then(|()| std::fs::write(&path, "* -text -filter -ident -working-tree-encoding\n"))
+            .map_err(|source| GitError::Io {
+                what: format!("write {}", path.display()),
+                source,
+            })?;
         Ok(())
     }
 
@@ -196,6 +225,7 @@ impl GitRepository {
         };
         let mut written = std::collections::BTreeSet::new();
         for (path, contents) in files {
+            clear_way(&self.dir, path).map_err(io("clear the way for", path))?;
             let target = self.dir.join(path);
             if let Some(parent) = target.parent() {
                 std::fs::create_dir_all(parent).map_err(io("create", parent))?;
@@ -211,9 +241,15 @@ impl GitRepository {
         {
             if !written.contains(tracked) && !keeps(Path::new(tracked)) {
                 let path = self.dir.join(tracked);
-                std::fs::remove_file(&path).map_err(io("remove", &path))?;
+                // What stood in the way of a file is gone already.
+                if path.symlink_metadata().is_ok_and(|m| !m.is_dir()) {
+                    std::fs::remove_file(&path).map_err(io("remove", &path))?;
+                }
             }
         }
+        // Entries that are no files, such as a submodule, do not make room by themselves.
+        self.git(&["rm", "-r", "--quiet", "--cached", "--ignore-unmatch", "--", "cd"])
+            .await?;
         // Forced: a .gitignore of the repository must not hide what Argo CD needs.
         self.git(&["add", "--all", "--force", "--", "cd"]).await?;
         let names = self.git(&["diff", "--cached", "--name-only", "-z"]).await?;

@@ -14,6 +14,11 @@ pub struct ApplicationStatus {
     pub health: String,
     /// Commit it was compared with.
     pub revision: String,
+    /// The repository it is deployed from.
+    pub repository: String,
+    /// Whether it was compared since its own definition changed last; until then the status is about what it was before.
+    #[serde(skip)]
+    pub compared: bool,
     /// The Application whose resource it is.
     pub parent: Option<String>,
     /// Why it is not in order, most telling first.
@@ -105,6 +110,8 @@ impl ApplicationStatus {
             sync,
             health,
             revision: text("/status/sync/revision"),
+            repository: text("/spec/source/repoURL"),
+            compared: application.pointer("/spec/source") == application.pointer("/status/sync/comparedTo/source"),
             parent: parent.map(str::to_owned),
             reasons,
         }
@@ -114,6 +121,12 @@ impl ApplicationStatus {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.sync == "Synced" && self.health == "Healthy"
+    }
+
+    /// Whether its status is about `commit` of `repository`. What is deployed from elsewhere does not depend on it.
+    #[must_use]
+    pub fn has_seen(&self, repository: &str, commit: Option<&str>) -> bool {
+        self.compared && (self.repository != repository || commit.is_none_or(|c| self.revision == c))
     }
 }
 
@@ -164,5 +177,26 @@ mod tests {
             ]
         );
         assert!(!status.is_ready());
+    }
+
+    #[test]
+    fn a_status_is_about_a_commit_once_it_was_compared_with_it() {
+        let source = json!({"repoURL": "git@example.org:platform.git", "path": "cd/apps"});
+        let mut application = json!({
+            "metadata": {"name": "apps"},
+            "spec": {"source": source},
+            "status": {"sync": {"status": "Synced", "revision": "new", "comparedTo": {"source": source}}},
+        });
+        let seen = |a: &Value| ApplicationStatus::of(a).has_seen("git@example.org:platform.git", Some("new"));
+        assert!(seen(&application));
+        application["status"]["sync"]["revision"] = json!("old");
+        assert!(!seen(&application));
+        application["status"]["sync"]["revision"] = json!("new");
+        application["spec"]["source"]["path"] = json!("cd/other");
+        assert!(!seen(&application), "the definition changed after the comparison");
+        let chart = json!({"repoURL": "https://charts.example.org", "chart": "c"});
+        application["spec"]["source"] = chart.clone();
+        application["status"]["sync"] = json!({"revision": "1.2.3", "comparedTo": {"source": chart}});
+        assert!(seen(&application), "a chart from elsewhere has versions of its own");
     }
 }

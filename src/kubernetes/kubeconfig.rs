@@ -20,6 +20,8 @@ pub struct KubeconfigEntry {
     pub command: String,
     /// Arguments.
     pub arguments: Vec<String>,
+    /// Variables that the program needs besides those of kubectl's own environment.
+    pub environment: Vec<(String, String)>,
 }
 
 impl KubeconfigEntry {
@@ -32,7 +34,7 @@ impl KubeconfigEntry {
             "apiVersion": "client.authentication.k8s.io/v1",
             "command": self.command,
             "args": self.arguments,
-            "env": null,
+            "env": self.environment.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect::<Vec<_>>(),
             "interactiveMode": "Never",
             "provideClusterInfo": false,
         } } })
@@ -133,6 +135,7 @@ mod tests {
             certificate_authority: b"PEM".to_vec(),
             command: "mfsre".into(),
             arguments: vec!["token".into(), "demo".into()],
+            environment: Vec::new(),
         }
     }
 

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -28,29 +29,33 @@ impl Step<Context> for WaitHealthy {
         Box::pin(async move {
             let trusted = adapter::trust(context.kubernetes()?).await?;
             let applications = context.kubernetes()?.applications().await?;
-            let ready = !trusted && all_ready(&applications, &context.applied, context.revision.as_deref());
             let detail = summary(&applications);
             context.applications = applications;
-            Ok(if ready { Probe::Stands(detail) } else { Probe::Needed })
+            Ok(if !trusted && all_ready(context) {
+                Probe::Stands(detail)
+            } else {
+                Probe::Needed
+            })
         })
     }
 
     fn run<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Ran> {
         Box::pin(async move {
             let end = Instant::now() + context.options.timeout;
+            let mut refreshed = BTreeSet::new();
             loop {
                 adapter::trust(context.kubernetes()?).await?;
-                let applications = context.kubernetes()?.applications().await?;
-                let ready = applications.iter().filter(|a| a.is_ready()).count();
+                context.applications = context.kubernetes()?.applications().await?;
+                refresh(context, &mut refreshed).await?;
+                let applications = &context.applications;
                 let waiting: Vec<String> = applications
                     .iter()
-                    .filter(|a| !a.is_ready())
+                    .filter(|a| !is_done(context, a))
                     .map(|a| format!("{} {}/{}", a.name, a.sync, a.health))
                     .collect();
-                progress.count(ready as u64, applications.len() as u64, waiting.join(" · "));
-                let done = all_ready(&applications, &context.applied, context.revision.as_deref());
-                context.applications = applications;
-                if done {
+                let done = applications.len() - waiting.len();
+                progress.count(done as u64, applications.len() as u64, waiting.join(" · "));
+                if all_ready(context) {
                     return Ok(Ran::Changed(summary(&context.applications)));
                 }
                 if Instant::now() >= end {
@@ -62,14 +67,38 @@ impl Step<Context> for WaitHealthy {
     }
 }
 
-/// Whether the roots have seen the commit, and they and all their children are in order.
-fn all_ready(applications: &[ApplicationStatus], roots: &[String], revision: Option<&str>) -> bool {
-    let roots_ready = roots.iter().all(|root| {
-        applications
-            .iter()
-            .any(|a| a.name == *root && a.is_ready() && revision.is_none_or(|r| a.revision == r))
-    });
-    roots_ready && !applications.is_empty() && applications.iter().all(ApplicationStatus::is_ready)
+/// Whether what Argo CD says of an Application is about the commit that was published. Argo CD looks at the branch every
+/// minute or so; until then an Application is in order with what was there before.
+fn has_seen(context: &Context, application: &ApplicationStatus) -> bool {
+    let repository = context.environment.argocd_repository_url.as_str();
+    application.has_seen(repository, context.revision.as_deref())
+}
+
+fn is_done(context: &Context, application: &ApplicationStatus) -> bool {
+    application.is_ready() && has_seen(context, application)
+}
+
+/// Whether the roots are there, and they and all their children have seen the commit and are in order.
+fn all_ready(context: &Context) -> bool {
+    let applications = &context.applications;
+    let roots_there = context
+        .applied
+        .iter()
+        .all(|root| applications.iter().any(|a| a.name == *root));
+    roots_there && !applications.is_empty() && applications.iter().all(|a| is_done(context, a))
+}
+
+/// Has Argo CD look now, once, at each Application that was compared with an older commit.
+async fn refresh(context: &Context, refreshed: &mut BTreeSet<String>) -> Result<(), Error> {
+    for application in &context.applications {
+        let stale = !application.revision.is_empty() && !has_seen(context, application);
+        if stale && refreshed.insert(application.name.clone()) {
+            let id = crate::kubernetes::Kubernetes::application_id(&application.name);
+            let now = json!({ "metadata": { "annotations": { "argocd.argoproj.io/refresh": "normal" } } });
+            context.kubernetes()?.merge(&id, &now).await?;
+        }
+    }
+    Ok(())
 }
 
 fn summary(applications: &[ApplicationStatus]) -> String {
@@ -81,7 +110,7 @@ fn summary(applications: &[ApplicationStatus]) -> String {
 
 fn not_healthy(context: &Context) -> Error {
     let limit = human_duration(context.options.timeout);
-    let unready: Vec<&ApplicationStatus> = context.applications.iter().filter(|a| !a.is_ready()).collect();
+    let unready: Vec<&ApplicationStatus> = context.applications.iter().filter(|a| !is_done(context, a)).collect();
     // A root is unhealthy because of its child: the child comes first.
     let is_parent = |a: &ApplicationStatus| {
         unready
@@ -99,13 +128,16 @@ fn not_healthy(context: &Context) -> Error {
             "{} is {} and {}",
             application.name, application.sync, application.health
         );
+        if !has_seen(context, application) {
+            text.push_str(" with an older commit, and has not seen the new one yet");
+        }
         for reason in &application.reasons {
             text.push_str(&format!("\n{reason}"));
         }
         error = error.cause(text);
     }
     if unready.is_empty() {
-        error = error.cause("the root Applications have not seen the commit yet");
+        error = error.cause("not every root Application is there");
     }
     error
         .hint(format!(

@@ -193,7 +193,9 @@ impl Step<Context> for InstallArgoCd {
                         let kubernetes = kubernetes.clone();
                         at_work.spawn(async move { install(&kubernetes, &object).await });
                     }
-                    let Some(installed) = at_work.join_next().await else { break };
+                    let Some(installed) = at_work.join_next().await else {
+                        break;
+                    };
                     let (id, applied) = installed
                         .map_err(|e| Error::failed("a task of the installation ended early").cause(e.to_string()))??;
                     done += 1;
@@ -332,18 +334,6 @@ impl Step<Context> for ApplyRoots {
                 changed += usize::from(kubernetes.apply(object, MANAGER).await? == Applied::Changed);
                 if id.kind == "Application" {
                     names.push(id.name.clone());
-                }
-            }
-            // Argo CD looks at the branch every few minutes; what was pushed just now is to be seen now.
-            for name in &names {
-                let seen = kubernetes.get(&Kubernetes::application_id(name)).await?;
-                let revision = seen
-                    .as_ref()
-                    .and_then(|a| a.pointer("/status/sync/revision"))
-                    .and_then(Value::as_str);
-                if revision.is_some() && revision != context.revision.as_deref() {
-                    let refresh = json!({ "metadata": { "annotations": { "argocd.argoproj.io/refresh": "normal" } } });
-                    kubernetes.merge(&Kubernetes::application_id(name), &refresh).await?;
                 }
             }
             let detail = names.join(", ");

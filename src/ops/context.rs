@@ -65,6 +65,7 @@ pub struct Context {
     pub(super) applications: Vec<ApplicationStatus>,
     pub(super) applied: Vec<String>,
     pub(super) kept: Vec<String>,
+    pub(super) scheduled: Vec<String>,
 }
 
 impl Context {
@@ -101,6 +102,7 @@ impl Context {
             applications: Vec::new(),
             applied: Vec::new(),
             kept: Vec::new(),
+            scheduled: Vec::new(),
         }
     }
 

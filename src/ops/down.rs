@@ -9,7 +9,7 @@ use super::render::{FetchManifest, WriteTree};
 use super::sandbox::{Attach, sandbox_dir};
 use super::{Context, applications};
 use crate::aws::{Leftover, Removal};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, remove_file};
 use crate::kubernetes::{Kubernetes, ObjectId};
 use crate::model::Transport;
 use crate::workflow::{Event, Journal, Lock, Outcome, Probe, Progress, Ran, Step, StepFuture, Steps, perform};
@@ -54,7 +54,8 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
         let dir = sandbox_dir(&context.project, &context.environment);
         if mfsre_sandbox::status(&dir).await?.is_none() {
             let stopped = mfsre_sandbox::stop(&dir).await?;
-            forget_state(context)?;
+            super::sandbox::forget_state(&context.project, &context.environment)?;
+            forget_private_files(context)?;
             return Ok(DownSummary {
                 changed: stopped.killed.len(),
                 aws: Vec::new(),
@@ -97,8 +98,17 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
     });
     let started = std::time::Instant::now();
     progress.say("asking AWS");
-    let aws = context.aws()?.leftovers(&context.environment.names).await?;
-    let cluster = std::mem::take(&mut context.kept);
+    let (aws, keys) = context.aws()?.leftovers(&context.environment.names).await?;
+    context.scheduled.extend(
+        keys.into_iter()
+            .map(|(arn, date)| format!("{arn} is deleted on {}", date.strftime("%Y-%m-%d"))),
+    );
+    // What was in a cluster that is gone is gone; the sandbox's control plane outlives its cluster.
+    let cluster = if sandbox {
+        std::mem::take(&mut context.kept)
+    } else {
+        Vec::new()
+    };
     let detail = match aws.len() + cluster.len() {
         0 => "nothing".to_owned(),
         n => format!("{n} things"),
@@ -113,30 +123,28 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
         .sandbox
         .as_ref()
         .is_some_and(|s| s.started_by == mfsre_sandbox::StartedBy::Up);
-    let clean = aws.is_empty() && cluster.is_empty();
+    let clean = aws.is_empty();
     if started_by_up && clean {
         mfsre_sandbox::stop(&sandbox_dir(&context.project, &context.environment)).await?;
-        forget_state(context)?;
+        super::sandbox::forget_state(&context.project, &context.environment)?;
+    }
+    if clean {
+        forget_private_files(context)?;
     }
     Ok(DownSummary {
         changed,
         aws,
         cluster,
-        scheduled: std::mem::take(&mut context.applied),
+        scheduled: std::mem::take(&mut context.scheduled),
         sandbox_stopped: started_by_up && clean,
         was_there: changed > 0,
     })
 }
 
-/// The state of a sandbox whose emulator is gone describes nothing any more.
-fn forget_state(context: &Context) -> Result<()> {
-    use crate::error::IoContext as _;
-    let infra = context.project.infra(context.environment.name.as_str());
-    for name in ["terraform.tfstate", "terraform.tfstate.backup"] {
-        match std::fs::remove_file(infra.join(name)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).or_cannot(|| format!("remove {name}")),
-            _ => {}
-        }
+/// Removes the private files that are of no use without the environment.
+fn forget_private_files(context: &Context) -> Result<()> {
+    for name in ["kubeconfig", "apply.tfplan", "destroy.tfplan", "known_hosts"] {
+        remove_file(&context.private().join(name))?;
     }
     Ok(())
 }
@@ -167,7 +175,7 @@ impl Step<Context> for Agree {
         Box::pin(async move {
             let account = context.aws()?.identity().await?.account;
             let question = format!(
-                "remove everything of {} in account {account}, region {}?",
+                "remove everything of {} in account {account}, region {}, with every load balancer and volume in its cluster?",
                 context.environment.name, context.environment.region
             );
             if !self.agreed && !context.confirm.confirm(&question)? {
@@ -594,7 +602,7 @@ impl Step<Context> for RemoveCredentials {
                     Removal::Absent => {}
                 }
             }
-            context.applied = scheduled.clone();
+            context.scheduled.clone_from(&scheduled);
             Ok(if removed.is_empty() {
                 Ran::Unchanged(if scheduled.is_empty() {
                     "there were none".into()

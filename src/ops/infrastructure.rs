@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use super::Context;
 use crate::config::Environment;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, remove_file};
 use crate::model::human_duration;
 use crate::terraform::{Plan, Program, ProviderMirror, TerraformEvent, Workspace};
 use crate::workflow::{Cancellation, Probe, Progress, Ran, Step, StepFuture};
@@ -248,7 +248,11 @@ impl Step<Context> for ApplyStep {
         Box::pin(async move {
             Ok(match &context.plan {
                 Some(plan) if plan.has_changes => Probe::Needed,
-                _ => Probe::Stands("nothing to do".into()),
+                Some(plan) => {
+                    remove_file(&plan.path)?;
+                    Probe::Stands("nothing to do".into())
+                }
+                None => Probe::Stands("nothing to do".into()),
             })
         })
     }

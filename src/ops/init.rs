@@ -102,6 +102,10 @@ argocd_repository_url: {url}
 # Who may administer the cluster; whoever runs `mfsre up` must be among them.
 access:
   administrators: []
+
+# The Kubernetes API is private. Name your network to reach it from outside the VPC, also for `mfsre up`.
+# cluster:
+#   public_access_cidrs: [203.0.113.7/32]
 "
     )
 }

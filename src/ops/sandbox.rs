@@ -6,7 +6,7 @@ use mfsre_sandbox::{Event as SandboxEvent, Progress as SandboxProgress, Spec, St
 
 use super::{Context, Platform};
 use crate::config::{Environment, Project};
-use crate::error::{Error, ErrorKind, IoContext as _, Result};
+use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
 use crate::model::human_duration;
 use crate::workflow::{Event, Outcome, Probe, Progress, Ran, Step, StepFuture};
 
@@ -51,6 +51,7 @@ pub(super) fn spec(project: &Project, environment: &Environment, started_by: Sta
         tools: ToolSettings {
             explicit: settings.tools,
             mirror: environment.mirrors.tools.clone(),
+            install_manifest: environment.mirrors.argocd_manifest.clone(),
         },
         nodes: settings.nodes,
         fast_hpa: false,
@@ -87,6 +88,16 @@ impl SandboxProgress for Forward {
             let _ = say.send((message, lasting));
         }
     }
+}
+
+/// Removes the Terraform state of a sandbox whose emulator is gone: it describes nothing any more.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn forget_state(project: &Project, environment: &Environment) -> Result<()> {
+    let infra = project.infra(environment.name.as_str());
+    remove_file(&infra.join("terraform.tfstate"))?;
+    remove_file(&infra.join("terraform.tfstate.backup"))
 }
 
 /// Starts the sandbox of `spec`, telling `progress`.
@@ -217,6 +228,9 @@ impl Step<Context> for StartSandbox {
     fn run<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Ran> {
         Box::pin(async move {
             let spec = sandbox_spec(&context.project, &context.environment, StartedBy::Up)?;
+            if mfsre_sandbox::status(&spec.dir).await?.is_none() {
+                forget_state(&context.project, &context.environment)?;
+            }
             let executable = context.options.executable.clone();
             let status = start(&spec, &executable, progress).await?;
             let detail = describe(&status);

@@ -143,6 +143,13 @@ pub(crate) fn kubeconfig_entry(context: &Context) -> Result<KubeconfigEntry> {
         endpoint: cluster.endpoint.clone(),
         certificate_authority: cluster.certificate_authority.clone(),
         command: executable.display().to_string(),
+        // As `aws eks update-kubeconfig` does: the identity that works now is the one that works later.
+        environment: match std::env::var("AWS_PROFILE") {
+            Ok(profile) if !profile.is_empty() && !context.environment.is_sandbox() => {
+                vec![("AWS_PROFILE".into(), profile)]
+            }
+            _ => Vec::new(),
+        },
         arguments: vec![
             "token".into(),
             context.environment.name.to_string(),

@@ -11,7 +11,7 @@ use super::publish::Publish;
 use super::render::{FetchManifest, WriteTree};
 use super::sandbox::{Attach, StartSandbox};
 use super::{Context, status};
-use crate::error::{IoContext as _, Result};
+use crate::error::{Result, remove_file};
 use crate::kubernetes::{ApplicationStatus, merge_kubeconfig};
 use crate::workflow::{Event, Journal, Lock, Steps, perform};
 
@@ -63,6 +63,8 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
     steps.push(Box::new(CheckAccess { purpose: Purpose::Up }));
     steps.push(Box::new(FetchManifest));
     steps.push(Box::new(WriteTree));
+    // Before anything is created: whoever has to push first shall not wait for a cluster to learn it.
+    steps.push(Box::new(Publish));
     steps.push(Box::new(PlanStep { destroy: false }));
     steps.push(Box::new(ApplyStep {
         destroy: false,
@@ -70,7 +72,6 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
     }));
     steps.push(Box::new(Password));
     steps.push(Box::new(DeployKeyStep));
-    steps.push(Box::new(Publish));
     steps.push(Box::new(ReachCluster));
     steps.push(Box::new(ClusterSecrets));
     steps.push(Box::new(InstallArgoCd));
@@ -105,12 +106,7 @@ fn write_kubeconfig(context: &Context) -> Result<PathBuf> {
     let path = context.private().join("kubeconfig");
     let entry = status::kubeconfig_entry(context)?;
     // Its own file: whatever an earlier cluster left is replaced.
-    match std::fs::remove_file(&path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            return Err(e).or_cannot(|| format!("replace {}", path.display()));
-        }
-        _ => {}
-    }
+    remove_file(&path)?;
     merge_kubeconfig(&path, &entry)?;
     Ok(path)
 }

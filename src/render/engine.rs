@@ -152,17 +152,22 @@ fn collect_overrides(root: &Path, dir: &Path, templates: &mut Templates) -> Resu
             }
         } else if let Ok(relative) = path.strip_prefix(root) {
             let contents = std::fs::read(&path).map_err(unreadable(&path))?;
+            // A file takes the place of a built-in one whether that is a template or not.
+            let name = relative.to_string_lossy();
+            let counterpart = match name.strip_suffix(".tera") {
+                Some(plain) => plain.to_owned(),
+                None => format!("{name}.tera"),
+            };
+            if BUILT_IN.get_file(&counterpart).is_some() {
+                templates.remove(Path::new(&counterpart));
+            }
             templates.insert(relative.to_owned(), Cow::Owned(contents));
         }
     }
     Ok(())
 }
 
-fn engine(
-    templates: &Templates,
-    suffixes: &'static [&'static str],
-    quote: fn(&str, &mut dyn Write) -> std::io::Result<()>,
-) -> Result<Tera, RenderError> {
+fn engine(templates: &Templates, suffixes: &'static [&'static str], quote: Quote) -> Result<Tera, RenderError> {
     let mut tera = Tera::default();
     let wrong = |path: &Path, source: tera::Error| RenderError::Template {
         path: path.to_owned(),
@@ -179,7 +184,7 @@ fn engine(
     .map_err(|e| wrong(Path::new(""), e))?;
     tera.autoescape_on(suffixes.to_vec());
     tera.set_escape_fn(quote);
-    tera.register_filter("json", Json);
+    tera.register_filter("json", Json { quote });
     for (path, contents) in templates {
         let name = path.to_string_lossy();
         if suffixes.iter().any(|s| name.ends_with(s)) {
@@ -202,12 +207,49 @@ fn context(environment: &Environment) -> Result<Context, RenderError> {
     Ok(context)
 }
 
-/// Prints a value that is not a string: a JSON document is valid YAML and, where it holds no string, valid HCL.
-struct Json;
+type Quote = fn(&str, &mut dyn Write) -> std::io::Result<()>;
+
+/// Prints a list or a mapping with the punctuation of JSON, which YAML and HCL share, and each string in it quoted for
+/// the language.
+struct Json {
+    quote: Quote,
+}
+
+impl Json {
+    fn write(&self, value: &serde_json::Value, out: &mut dyn Write) -> std::io::Result<()> {
+        let comma = |i: usize| if i == 0 { "" } else { ", " };
+        match value {
+            serde_json::Value::String(text) => (self.quote)(text, out),
+            serde_json::Value::Array(items) => {
+                write!(out, "[")?;
+                for (i, item) in items.iter().enumerate() {
+                    write!(out, "{}", comma(i))?;
+                    self.write(item, out)?;
+                }
+                write!(out, "]")
+            }
+            serde_json::Value::Object(map) => {
+                write!(out, "{{")?;
+                for (i, (key, item)) in map.iter().enumerate() {
+                    write!(out, "{}", comma(i))?;
+                    (self.quote)(key, out)?;
+                    write!(out, ": ")?;
+                    self.write(item, out)?;
+                }
+                write!(out, "}}")
+            }
+            plain => write!(out, "{plain}"),
+        }
+    }
+}
 
 impl tera::Filter<&tera::Value, tera::TeraResult<String>> for Json {
     fn call(&self, value: &tera::Value, _: tera::Kwargs, _: &tera::State<'_>) -> tera::TeraResult<String> {
-        serde_json::to_string(value).map_err(|e| tera::Error::message(e.to_string()))
+        let message = |e: &dyn std::fmt::Display| tera::Error::message(e.to_string());
+        let value = serde_json::to_value(value).map_err(|e| message(&e))?;
+        let mut out = Vec::new();
+        self.write(&value, &mut out).map_err(|e| message(&e))?;
+        String::from_utf8(out).map_err(|e| message(&e))
     }
 
     fn is_safe(&self) -> bool {

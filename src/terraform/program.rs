@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::TerraformError;
+use super::{ChildEnvironment, TerraformError};
 
 /// The oldest release with S3's native lock file, for both programs.
 const OLDEST: &str = "1.10.0";
@@ -73,10 +73,12 @@ impl Program {
             program: program.clone(),
             source,
         };
+        let mut environment = ChildEnvironment::inherited();
+        environment.remove_prefix("TF_CLI_CONFIG_FILE");
         let output = tokio::process::Command::new(&path)
             .args(["version", "-json"])
-            .env("CHECKPOINT_DISABLE", "1")
-            .env_remove("TF_CLI_CONFIG_FILE")
+            .env_clear()
+            .envs(environment.iter())
             .stdin(std::process::Stdio::null())
             .output()
             .await
@@ -87,8 +89,8 @@ impl Program {
             .terraform_version;
         let plain = tokio::process::Command::new(&path)
             .arg("version")
-            .env("CHECKPOINT_DISABLE", "1")
-            .env_remove("TF_CLI_CONFIG_FILE")
+            .env_clear()
+            .envs(environment.iter())
             .stdin(std::process::Stdio::null())
             .output()
             .await

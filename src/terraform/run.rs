@@ -139,6 +139,11 @@ fn create(path: &PathBuf) -> Result<File, TerraformError> {
         .truncate(true)
         .mode(0o600)
         .open(path)
+        .and_then(|file| {
+            // The mode above is for a new file only.
+            file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+            Ok(file)
+        })
         .map_err(|source| TerraformError::Io {
             what: format!("write {}", path.display()),
             source,

@@ -165,6 +165,7 @@ impl Workspace {
             .truncate(true)
             .mode(0o600)
             .open(&path)
+            .and_then(|file| file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)))
             .map_err(|source| TerraformError::Io {
                 what: format!("write {}", path.display()),
                 source,

@@ -33,3 +33,27 @@ impl Confirm for Prompt {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::ui::{ColorChoice, OutputFormat, Printer};
+
+    #[test]
+    fn where_nobody_can_be_asked_nothing_is_assumed() {
+        let printer = Printer {
+            format: OutputFormat::Text,
+            color: ColorChoice::Never,
+            verbosity: 0,
+        };
+        let prompt = Prompt {
+            console: Arc::new(Console::new(printer)),
+            no_input: true,
+        };
+        let error = prompt.confirm("apply this plan?").unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Usage);
+        assert!(error.message.contains("apply this plan?"));
+        assert!(error.hints[0].contains("--yes"));
+    }
+}

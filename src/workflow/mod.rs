@@ -12,3 +12,6 @@ pub use journal::{Journal, Unfinished};
 pub use lock::{Lock, LockOwner};
 pub use report::{Event, Outcome, Progress, Reporter};
 pub use step::{Probe, Ran, Step, StepFuture, Steps, perform};
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,7 @@ impl Project {
     /// One with `environments/demo.yaml`. The file names no cluster version, so that no test depends on today's date.
     pub(crate) fn demo() -> Self {
         let project = Self::empty();
-        project.write("environments/demo.yaml", &format!("name: demo\n{REPOSITORY}"));
+        project.write("environments/demo.yaml", format!("name: demo\n{REPOSITORY}"));
         project
     }
 

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask COMMAND
 
   test [--fast]   set up what is missing, then run every test; --fast leaves out the end-to-end tier
-  lint            set up what is missing, then run every linter
+  lint [PART]...  set up what is missing, then run every linter, or those whose names begin so
   bench           time rendering
 ";
 
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     let result = match arguments.as_slice() {
         ["test"] => test::run(true),
         ["test", "--fast"] => test::run(false),
-        ["lint"] => lint::run(),
+        ["lint", parts @ ..] => lint::run(parts),
         ["bench"] => process::cargo(&["bench", "--package", "mfsre", "--bench", "render"]),
         _ => {
             eprint!("{USAGE}");

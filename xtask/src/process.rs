@@ -30,9 +30,16 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
+/// A call of cargo.
+pub(crate) fn cargo_command(arguments: &[&str]) -> Command {
+    let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(arguments);
+    cargo
+}
+
 /// Runs cargo.
 pub(crate) fn cargo(arguments: &[&str]) -> Result<(), String> {
-    run(command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).args(arguments))
+    run(&mut cargo_command(arguments))
 }
 
 /// The program's path, if it is on PATH.

@@ -26,9 +26,27 @@ impl Progress for Say {
 
 /// Fetches or builds the sandbox's tools.
 pub(crate) fn tools() -> Result<Toolset, String> {
-    // There is one process-wide choice, made once.
+    runtime()?
+        .block_on(mfsre_sandbox::prepare(&spec(), &Say))
+        .map_err(|e| e.to_string())
+}
+
+/// Fetches or builds a program that only the checks need.
+pub(crate) fn check_tool(name: &str) -> Result<PathBuf, String> {
+    let resolved = runtime()?
+        .block_on(mfsre_sandbox::check_tool(name, &spec(), &Say))
+        .map_err(|e| e.to_string())?;
+    Ok(resolved.path)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    // One cryptography for every TLS connection of the process; a second call changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let spec = Spec {
+    tokio::runtime::Runtime::new().map_err(|e| format!("cannot start the runtime: {e}"))
+}
+
+fn spec() -> Spec {
+    Spec {
         name: "setup".into(),
         dir: root().join("target/setup"),
         cache: None,
@@ -40,15 +58,12 @@ pub(crate) fn tools() -> Result<Toolset, String> {
         tools: ToolSettings {
             explicit: BTreeMap::new(),
             mirror: None,
+            install_manifest: None,
         },
         nodes: 1,
         fast_hpa: false,
         started_by: StartedBy::Start,
-    };
-    let runtime = tokio::runtime::Runtime::new().map_err(|e| format!("cannot start the runtime: {e}"))?;
-    runtime
-        .block_on(mfsre_sandbox::prepare(&spec, &Say))
-        .map_err(|e| e.to_string())
+    }
 }
 
 /// The terraform program, which the prerequisites name.

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: the one command that runs every test, set-up included.
 
-use crate::process::cargo;
+use crate::process::{cargo, cargo_command, run as run_command};
 use crate::report::Report;
 use crate::setup;
 
@@ -11,22 +11,31 @@ pub(crate) fn run(end_to_end: bool) -> Result<(), String> {
     report.part("build", || cargo(&["build", "--workspace", "--all-targets"]))?;
     report.part("fast tests", || cargo(&["test", "--workspace"]))?;
     if end_to_end {
-        report.part("tools", || setup::tools().map(|_| ()))?;
+        let mut python = None;
+        report.part("tools", || {
+            let tools = setup::tools()?;
+            python = tools.get("ministack").map(|tool| tool.path.clone());
+            Ok(())
+        })?;
+        let python = python.ok_or("ministack is not among the tools")?;
         report.part("build end-to-end tests", || {
             cargo(&["build", "--workspace", "--all-targets", "--all-features"])
         })?;
-        report.part("sandbox end to end", || {
-            cargo(&[
-                "test",
-                "--package",
-                "mfsre-sandbox",
-                "--features",
-                "e2e",
-                "--",
-                "--test-threads=1",
-            ])
+        report.part("the sandbox, end to end", || {
+            run_command(
+                cargo_command(&[
+                    "test",
+                    "--package",
+                    "mfsre-sandbox",
+                    "--features",
+                    "e2e",
+                    "--",
+                    "--test-threads=1",
+                ])
+                .env("MFSRE_TEST_PYTHON", &python),
+            )
         })?;
-        report.part("end-to-end tests", || {
+        report.part("mfsre, end to end", || {
             cargo(&[
                 "test",
                 "--package",

@@ -59,6 +59,7 @@ async fn start(dir: &str) -> Result<(), Box<dyn Error>> {
         tools: ToolSettings {
             explicit: BTreeMap::new(),
             mirror: None,
+            install_manifest: None,
         },
         nodes: 3,
         fast_hpa: false,

@@ -1,4 +1,5 @@
 //! The real AWS emulator, for tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper of tests")]
 
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -12,8 +13,8 @@ use tokio::process::{Child, Command};
 
 use super::http::Upstream;
 
-/// Names the program where it is not on PATH.
-const PROGRAM_VARIABLE: &str = "MFSRE_TEST_MINISTACK";
+/// Names the Python that has ministack; `cargo xtask test` sets it to the sandbox's own.
+const PYTHON_VARIABLE: &str = "MFSRE_TEST_PYTHON";
 
 /// A running emulator, which ends with this value.
 pub(super) struct Ministack {
@@ -27,9 +28,12 @@ impl Ministack {
         let folder = tempfile::tempdir().unwrap();
         // The port is free until somebody takes it, which on a test machine nobody does in between.
         let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let program = std::env::var_os(PROGRAM_VARIABLE).unwrap_or_else(|| "ministack".into());
+        let program = std::env::var_os(PYTHON_VARIABLE).unwrap_or_else(|| "python3".into());
         let process = Command::new(&program)
+            .args(["-m", "ministack"])
             .env("GATEWAY_PORT", address.port().to_string())
+            .env("BIND_HOST", "127.0.0.1")
+            .env("IOT_MTLS_ENABLED", "0")
             .env("MINISTACK_REGION", "eu-west-1")
             .current_dir(folder.path())
             .stdin(Stdio::null())
@@ -37,7 +41,7 @@ impl Ministack {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {program:?} (set {PROGRAM_VARIABLE}): {error}"));
+            .unwrap_or_else(|error| panic!("cannot start {program:?} (set {PYTHON_VARIABLE}): {error}"));
         let ministack = Self {
             _process: process,
             _folder: folder,

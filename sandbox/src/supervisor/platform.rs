@@ -192,6 +192,8 @@ impl Start<'_> {
             arguments: vec!["-m".to_owned(), "ministack".to_owned()],
             environment: environment([
                 ("BIND_HOST", "127.0.0.1".into()),
+                // Its MQTT broker would listen on a fixed port.
+                ("IOT_MTLS_ENABLED", "0".into()),
                 ("GATEWAY_PORT", port.address().port().to_string().into()),
                 ("MINISTACK_REGION", self.plan.spec.region.clone().into()),
                 ("MINISTACK_ACCOUNT_ID", ACCOUNT.into()),

@@ -1,8 +1,8 @@
 //! The programs of the sandbox: versions, checksums and how each is built.
 //!
-//! A sha256 is written here only where independent public sources agree on it (distribution packages, pinned
-//! installers of other projects). A release without such a witness has no prebuilt entry and is built from Go modules,
-//! whose go.sum is the check.
+//! A sha256 is written here only where a public source besides the download itself states it (distribution packages,
+//! pinned installers of other projects): several for the files of linux on x86_64, one for some of the others. A
+//! release without such a witness has no prebuilt entry and is built from Go modules, whose go.sum is the check.
 
 /// The Kubernetes minor version that the pinned control plane has.
 pub(crate) const KUBERNETES_MINOR: &str = "1.35";
@@ -61,6 +61,8 @@ pub(crate) struct GoBuild {
     pub package: &'static str,
     /// What the linker sets, as `-X` takes it.
     pub variables: &'static [&'static str],
+    /// Build tags, separated by commas.
+    pub tags: &'static str,
     /// The pinning module.
     pub go_mod: &'static str,
     /// Its checksums; with them no checksum database is needed.
@@ -69,9 +71,13 @@ pub(crate) struct GoBuild {
 
 macro_rules! go_build {
     ($module:literal, $package:expr, $variables:expr) => {
+        go_build!($module, $package, $variables, "")
+    };
+    ($module:literal, $package:expr, $variables:expr, $tags:literal) => {
         GoBuild {
             package: $package,
             variables: $variables,
+            tags: $tags,
             go_mod: include_str!(concat!("../../../tools/go/", $module, "/go.mod")),
             go_sum: include_str!(concat!("../../../tools/go/", $module, "/go.sum")),
         }
@@ -232,6 +238,22 @@ pub(crate) const TOOLS: &[Tool] = &[
         ),
     },
 ];
+
+/// Programs that only the project's own checks need.
+pub(crate) const CHECKS: &[Tool] = &[Tool {
+    name: "promtool",
+    version: "v3.13.5",
+    version_arguments: &["--version"],
+    accepts: Accepts::Minor(5),
+    prebuilt: &[],
+    // Of the service discoveries, most of them with a cloud's whole SDK, only that of Kubernetes is used here.
+    build: go_build!(
+        "prometheus",
+        "github.com/prometheus/prometheus/cmd/promtool",
+        &["github.com/prometheus/common/version.Version=3.13.5"],
+        "remove_all_sd,enable_kubernetes_sd"
+    ),
+}];
 
 /// The module from which the install manifest can be taken.
 pub(crate) const ARGO_CD_MODULE: &str = "github.com/argoproj/argo-cd/v3@v3.5.7";

@@ -54,6 +54,7 @@ pub(crate) async fn build(tool: &Tool, go: &Path, filling: &Filling, progress: &
         .env("CGO_ENABLED", "0")
         .args(["build", "-trimpath", "-buildvcs=false", "-ldflags"])
         .arg(format!("-s -w{variables}"))
+        .args(["-tags", tool.build.tags])
         .arg("-o")
         .arg(filling.dir().join(tool.name))
         .arg(tool.build.package);

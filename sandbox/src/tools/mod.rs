@@ -21,7 +21,9 @@ use url::Url;
 
 use self::cache::{Cache, Filling};
 pub use self::catalog::ARGO_CD;
-use self::catalog::{ARGO_CD_INSTALL_SHA256, ARGO_CD_INSTALL_URL, Accepts, KUBERNETES_MINOR, Prebuilt, TOOLS, Tool};
+use self::catalog::{
+    ARGO_CD_INSTALL_SHA256, ARGO_CD_INSTALL_URL, Accepts, CHECKS, KUBERNETES_MINOR, Prebuilt, TOOLS, Tool,
+};
 use self::download::Downloads;
 use self::python::{MINISTACK_VERSION, Python};
 use self::version::Version;
@@ -102,6 +104,24 @@ pub async fn prepare(spec: &Spec, progress: &dyn Progress) -> Result<Toolset, Er
     keep("redis-server", getter.redis().await?);
     keep(INSTALL_MANIFEST, getter.install_manifest().await?);
     Ok(Toolset { tools })
+}
+
+/// One of the programs that only the project's own checks need.
+///
+/// # Errors
+/// [`Error::Prerequisites`], or [`Error::Tool`] when there is no such program or no way leads to it.
+pub async fn check_tool(name: &str, spec: &Spec, progress: &dyn Progress) -> Result<Resolved, Error> {
+    let prerequisites = prerequisites::check().await?;
+    let getter = Getter::new(spec, prerequisites.python, progress)?;
+    match CHECKS.iter().find(|tool| tool.name == name) {
+        Some(tool) => getter.program(tool).await,
+        None => Err(failed(
+            name,
+            "any version",
+            Vec::new(),
+            "name one of the catalogue".to_owned(),
+        )),
+    }
 }
 
 /// Argo CD's official install manifest alone, which an environment on AWS needs as well.
@@ -288,14 +308,14 @@ impl<'a> Getter<'a> {
         }
         let target = filling.dir().join(INSTALL_MANIFEST);
         let mut attempts = Vec::new();
+        let url = self
+            .spec
+            .tools
+            .install_manifest
+            .as_ref()
+            .map_or(ARGO_CD_INSTALL_URL, Url::as_str);
         let source = match self
-            .fetch(
-                FOLDER,
-                ARGO_CD,
-                ARGO_CD_INSTALL_URL,
-                ARGO_CD_INSTALL_SHA256,
-                &mut attempts,
-            )
+            .fetch(FOLDER, ARGO_CD, url, ARGO_CD_INSTALL_SHA256, &mut attempts)
             .await
         {
             Some(content) => {

@@ -102,6 +102,7 @@ fn fake_tool(sha256: &str, member: Option<&'static str>) -> Tool {
         build: GoBuild {
             package: "module.invalid/nothing",
             variables: &[],
+            tags: "",
             go_mod: "module test\n\ngo 1.26\n",
             go_sum: "",
         },
@@ -121,6 +122,7 @@ fn spec(cache: &Path, mirror: Option<Url>) -> Spec {
         tools: ToolSettings {
             explicit: BTreeMap::new(),
             mirror,
+            install_manifest: None,
         },
         nodes: 1,
         fast_hpa: false,

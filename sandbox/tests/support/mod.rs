@@ -37,6 +37,7 @@ impl Sandbox {
             tools: ToolSettings {
                 explicit: BTreeMap::new(),
                 mirror: None,
+                install_manifest: None,
             },
             nodes: 3,
             fast_hpa: true,

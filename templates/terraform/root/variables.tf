@@ -72,12 +72,12 @@ variable "flow_logs" {
 }
 
 variable "cluster_version" {
-  description = "Kubernetes version of the control plane and of the managed nodes, such as 1.34."
+  description = "Kubernetes version of the control plane and of the managed nodes, such as 1.35."
   type        = string
 
   validation {
     condition     = can(regex("^1\\.[0-9]{2}$", var.cluster_version))
-    error_message = "cluster_version must name a minor version, such as 1.34."
+    error_message = "cluster_version must name a minor version, such as 1.35."
   }
 }
 

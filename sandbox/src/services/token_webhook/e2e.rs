@@ -1,4 +1,5 @@
 //! The webhook in front of the real emulator.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use axum::body::Body;
 use axum::http::Request;

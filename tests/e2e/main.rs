@@ -1,0 +1,27 @@
+//! The whole product on this machine: the real binary, real Terraform, a real Kubernetes control plane and a real Argo CD;
+//! only AWS and the nodes are simulated. Each test has a project of its own, and what it asserts is read from the outside:
+//! from the APIs of AWS, Kubernetes, Argo CD and the git host, from files, and from `/proc`.
+//!
+//! Run with `cargo test --features e2e --test e2e -- --test-threads=1 --nocapture`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
+
+mod argocd;
+mod aws;
+mod canary;
+mod cluster;
+mod git;
+mod interruptions;
+mod manifests;
+mod neighbours;
+mod plan;
+mod process;
+mod project;
+mod story;
+mod tools;
+mod values;

@@ -1,0 +1,75 @@
+//! The programs that the tests call themselves, from where mfsre finds them.
+
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use mfsre_sandbox::{Silent, Spec, StartedBy, ToolSettings, Toolset};
+
+/// One runtime for every call of an asynchronous library.
+pub(crate) static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
+    // There is one process-wide choice, made once.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Runtime::new().expect("the tests' runtime starts")
+});
+
+static SANDBOX_TOOLS: LazyLock<Toolset> = LazyLock::new(|| {
+    let spec = Spec {
+        name: "tools".into(),
+        dir: scratch().join("tools"),
+        cache: None,
+        cluster: "tools".into(),
+        region: "eu-west-1".into(),
+        cluster_version: "1.35".into(),
+        git_listen: ([127, 0, 0, 1], 0).into(),
+        git_repository: "mfsre/platform.git".into(),
+        tools: ToolSettings::default(),
+        nodes: 1,
+        fast_hpa: false,
+        started_by: StartedBy::Start,
+    };
+    RUNTIME
+        .block_on(mfsre_sandbox::prepare(&spec, &Silent))
+        .unwrap_or_else(|e| panic!("the sandbox's tools are needed: {e}"))
+});
+
+/// A program of the sandbox, such as `helm`.
+pub(crate) fn tool(name: &str) -> &'static Path {
+    &SANDBOX_TOOLS
+        .get(name)
+        .unwrap_or_else(|| panic!("{name} is not among the sandbox's tools"))
+        .path
+}
+
+static TERRAFORM: LazyLock<PathBuf> = LazyLock::new(|| {
+    let program = RUNTIME.block_on(mfsre::terraform::Program::find(None));
+    program
+        .unwrap_or_else(|e| {
+            panic!(
+                "{e}: install Terraform 1.10 or newer, https://developer.hashicorp.com/terraform/install, or OpenTofu"
+            )
+        })
+        .path
+});
+
+/// Terraform or OpenTofu.
+pub(crate) fn terraform() -> &'static Path {
+    &TERRAFORM
+}
+
+/// The folder of mfsre's tools, which is filled once and shared.
+pub(crate) fn cache() -> PathBuf {
+    // Whatever is missing is fetched now, and not once for each test's home.
+    LazyLock::force(&SANDBOX_TOOLS);
+    let variable = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    variable("MFSRE_CACHE_DIR")
+        .or_else(|| variable("XDG_CACHE_HOME").map(|d| d.join("mfsre")))
+        .or_else(|| variable("HOME").map(|d| d.join(".cache/mfsre")))
+        .expect("HOME is set")
+}
+
+/// A folder that outlives the tests: Terraform's providers, and the logs of what failed.
+pub(crate) fn scratch() -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e");
+    std::fs::create_dir_all(dir.join("plugins")).unwrap();
+    dir
+}
