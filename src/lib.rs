@@ -4,6 +4,8 @@
 //! ([`terraform`], [`aws`], [`kubernetes`], [`git`], [`render`]), [`config`], [`model`].
 
 pub mod aws;
+mod cancellation;
+pub mod child;
 pub mod cli;
 pub mod commands;
 pub mod config;

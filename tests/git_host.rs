@@ -70,7 +70,10 @@ async fn handle(State(script): State<Arc<Mutex<Script>>>, request: Request) -> R
     let mut script = script.lock().unwrap();
     script.seen.push(Seen {
         line: format!("{} {}", head.method, head.uri),
-        authorization: head.headers.get("authorization").map(|v| v.to_str().unwrap().to_owned()),
+        authorization: head
+            .headers
+            .get("authorization")
+            .map(|v| v.to_str().unwrap().to_owned()),
         headers: head
             .headers
             .iter()
@@ -119,7 +122,11 @@ impl Server {
 fn github(base: &str, token: Option<&str>) -> Github {
     // A second test finds it installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Github::new(Some(&Url::parse(base).unwrap()), "acme/platform", token.map(|t| t.to_owned().into()))
+    Github::new(
+        Some(&Url::parse(base).unwrap()),
+        "acme/platform",
+        token.map(|t| t.to_owned().into()),
+    )
 }
 
 /// An error as a person sees it, without the port; it must never hold the token.
@@ -133,8 +140,16 @@ fn shown(server: &str, error: HostError) -> String {
 #[tokio::test]
 async fn a_key_is_found_by_its_data_whatever_its_title_and_comment() {
     let server = Server::start(|_| vec![answer(200, json!([key(1, OTHER, true), key(2, OURS, true)]))]).await;
-    let found = server.github().find(&format!("{OURS} a comment")).await.unwrap().unwrap();
-    assert_eq!((found.id.as_str(), found.title.as_str(), found.read_only), ("2", "key 2", true));
+    let found = server
+        .github()
+        .find(&format!("{OURS} a comment"))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (found.id.as_str(), found.title.as_str(), found.read_only),
+        ("2", "key 2", true)
+    );
     assert_eq!(server.lines(), ["GET /repos/acme/platform/keys?per_page=100"]);
     let seen = &server.seen()[0];
     assert_eq!(seen.authorization.as_deref(), Some("Bearer canary-of-a-token"));
@@ -147,7 +162,8 @@ async fn a_key_is_found_by_its_data_whatever_its_title_and_comment() {
 #[tokio::test]
 async fn pages_are_followed_to_the_last_one() {
     let server = Server::start(|base| {
-        let link = |page: u8| format!("<{base}/repositories/1/keys?page={page}>; rel=\"next\", <{base}/x>; rel=\"last\"");
+        let link =
+            |page: u8| format!("<{base}/repositories/1/keys?page={page}>; rel=\"next\", <{base}/x>; rel=\"last\"");
         vec![
             answer(200, json!([key(1, OTHER, true)])).header("link", link(2)),
             answer(200, json!([])).header("link", link(3)),
@@ -188,11 +204,18 @@ async fn a_page_on_another_host_never_gets_the_token() {
 #[tokio::test]
 async fn a_key_is_registered_for_reading_only() {
     let server = Server::start(|_| vec![answer(201, key(7, OURS, true))]).await;
-    let registration = server.github().register("Argo CD of demo", &format!("{OURS} demo")).await.unwrap();
+    let registration = server
+        .github()
+        .register("Argo CD of demo", &format!("{OURS} demo"))
+        .await
+        .unwrap();
     assert_eq!(registration, Registration::Registered);
     let seen = &server.seen()[0];
     assert_eq!(seen.line, "POST /repos/acme/platform/keys");
-    assert_eq!(seen.body, json!({ "title": "Argo CD of demo", "key": OURS, "read_only": true }));
+    assert_eq!(
+        seen.body,
+        json!({ "title": "Argo CD of demo", "key": OURS, "read_only": true })
+    );
 }
 
 fn in_use() -> Answer {
@@ -209,9 +232,15 @@ fn in_use() -> Answer {
 #[tokio::test]
 async fn a_key_that_is_registered_already_is_present_if_it_may_only_read() {
     let server = Server::start(|_| vec![in_use(), answer(200, json!([key(7, OURS, true)]))]).await;
-    assert_eq!(server.github().register("t", OURS).await.unwrap(), Registration::Present);
+    assert_eq!(
+        server.github().register("t", OURS).await.unwrap(),
+        Registration::Present
+    );
     let server = Server::start(|_| vec![in_use(), answer(200, json!([key(7, OURS, false)]))]).await;
-    assert!(server.github().register("t", OURS).await.is_err(), "a key that may write is not what was asked for");
+    assert!(
+        server.github().register("t", OURS).await.is_err(),
+        "a key that may write is not what was asked for"
+    );
 }
 
 #[tokio::test]
@@ -227,7 +256,10 @@ async fn a_key_is_removed_and_a_second_time_it_is_gone() {
     assert!(server.github().remove(OURS).await.unwrap());
     assert_eq!(server.lines()[1], "DELETE /repos/acme/platform/keys/7");
     let server = Server::start(|_| vec![answer(200, json!([key(7, OURS, true)])), answer(404, json!({}))]).await;
-    assert!(!server.github().remove(OURS).await.unwrap(), "somebody else was quicker");
+    assert!(
+        !server.github().remove(OURS).await.unwrap(),
+        "somebody else was quicker"
+    );
     let server = Server::start(|_| vec![answer(200, json!([]))]).await;
     assert!(!server.github().remove(OURS).await.unwrap());
 }
@@ -257,7 +289,9 @@ async fn a_short_rate_limit_is_waited_for() {
     let server = Server::start(|_| {
         vec![
             limited.clone().header("retry-after", "1"),
-            limited.header("x-ratelimit-remaining", "0").header("x-ratelimit-reset", soon),
+            limited
+                .header("x-ratelimit-remaining", "0")
+                .header("x-ratelimit-reset", soon),
             answer(200, json!([key(1, OURS, true)])),
         ]
     })
@@ -274,7 +308,9 @@ async fn a_long_rate_limit_is_told_with_its_end() {
     let limited = answer(403, json!({ "message": "API rate limit exceeded" }));
     for limited in [
         limited.clone().header("retry-after", "3600"),
-        limited.header("x-ratelimit-remaining", "0").header("x-ratelimit-reset", later),
+        limited
+            .header("x-ratelimit-remaining", "0")
+            .header("x-ratelimit-reset", later),
     ] {
         let server = Server::start(|_| vec![limited]).await;
         let began = Instant::now();
@@ -328,7 +364,11 @@ async fn something_that_is_not_github_is_told() {
 
 #[tokio::test]
 async fn a_host_that_cannot_be_reached_is_told() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let base = format!("http://127.0.0.1:{port}");
     let text = shown(&base, github(&base, Some(TOKEN)).find(OURS).await.unwrap_err());
     insta::assert_snapshot!(text);

@@ -22,20 +22,34 @@ const ENVIRONMENT: [(&str, &str); 3] = [
 
 fn git(dir: &Path, arguments: &[&str]) -> String {
     let output = Command::new("git")
-        .args(["-c", "user.name=somebody", "-c", "user.email=somebody@example.com", "-c", "protocol.file.allow=always"])
+        .args([
+            "-c",
+            "user.name=somebody",
+            "-c",
+            "user.email=somebody@example.com",
+            "-c",
+            "protocol.file.allow=always",
+        ])
         .args(arguments)
         .current_dir(dir)
         .envs(ENVIRONMENT)
         .output()
         .unwrap();
-    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "git {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
 impl Remote {
     fn empty() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        git(dir.path(), &["init", "--quiet", "--bare", "--initial-branch", "main", "remote.git"]);
+        git(
+            dir.path(),
+            &["init", "--quiet", "--bare", "--initial-branch", "main", "remote.git"],
+        );
         Self { dir }
     }
 
@@ -66,7 +80,10 @@ impl Remote {
 
     fn repository(&self) -> GitRepository {
         let url = format!("file://{}", self.path("remote.git").display());
-        let environment = ENVIRONMENT.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let environment = ENVIRONMENT
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         GitRepository::new(&url, "main", self.path("clone"), environment)
     }
 
@@ -80,7 +97,9 @@ impl Remote {
     }
 
     fn commits(&self) -> usize {
-        git(&self.path("remote.git"), &["log", "--format=%h", "main"]).lines().count()
+        git(&self.path("remote.git"), &["log", "--format=%h", "main"])
+            .lines()
+            .count()
     }
 }
 
@@ -89,13 +108,21 @@ const VALUES: &str = "cd/environments/demo/values.yaml";
 type Files = Vec<(&'static str, &'static str)>;
 
 fn rendered() -> Files {
-    vec![("cd/addons/Chart.yaml", "name: addons\n"), (VALUES, "name: 'demo'\n"), ("cd/root/demo.yaml", "kind: Application\n")]
+    vec![
+        ("cd/addons/Chart.yaml", "name: addons\n"),
+        (VALUES, "name: 'demo'\n"),
+        ("cd/root/demo.yaml", "kind: Application\n"),
+    ]
 }
 
 async fn compare(repository: &GitRepository, files: &Files) -> Result<Publication, GitError> {
-    let files = files.iter().map(|(path, contents)| (Path::new(*path), contents.as_bytes()));
+    let files = files
+        .iter()
+        .map(|(path, contents)| (Path::new(*path), contents.as_bytes()));
     repository
-        .compare(files, |path| path.starts_with("cd/environments/prod") || path == Path::new("cd/root/prod.yaml"))
+        .compare(files, |path| {
+            path.starts_with("cd/environments/prod") || path == Path::new("cd/root/prod.yaml")
+        })
         .await
 }
 
@@ -120,9 +147,15 @@ async fn an_empty_repository_gets_its_first_commit() {
     let differs = compare(&repository, &rendered()).await.unwrap();
     assert_eq!(files(differs), ["cd/addons/Chart.yaml", VALUES, "cd/root/demo.yaml"]);
     let commit = repository.publish("Render demo").await.unwrap();
-    assert_eq!(compare(&repository, &rendered()).await.unwrap(), Publication::Published(commit));
+    assert_eq!(
+        compare(&repository, &rendered()).await.unwrap(),
+        Publication::Published(commit)
+    );
     assert_eq!(remote.branch().len(), 3);
-    assert_eq!(git(&remote.path("remote.git"), &["log", "--format=%an %s", "main"]), "mfsre Render demo\n");
+    assert_eq!(
+        git(&remote.path("remote.git"), &["log", "--format=%an %s", "main"]),
+        "mfsre Render demo\n"
+    );
 }
 
 #[tokio::test]
@@ -178,7 +211,10 @@ async fn what_somebody_pushes_in_between_is_seen() {
     remote.somebody_pushes(|dir| write(dir, "docs/x.md", "more\n"));
     // Between looking and pushing: refused, never overwritten.
     let error = repository.publish("Render demo").await.unwrap_err();
-    assert!(matches!(&error, GitError::Failed { command, .. } if command == "push"), "{error}");
+    assert!(
+        matches!(&error, GitError::Failed { command, .. } if command == "push"),
+        "{error}"
+    );
     assert_eq!(files(compare(&repository, &rendered()).await.unwrap()), [VALUES]);
     repository.publish("Render demo").await.unwrap();
     assert_eq!(remote.branch()["docs/x.md"], "more\n");
@@ -206,14 +242,21 @@ async fn a_clone_that_was_cut_off_or_tampered_with_is_brought_back() {
     std::fs::remove_file(remote.path("clone").join(VALUES)).unwrap();
     compare(&repository, &rendered()).await.unwrap();
     repository.publish("Render demo").await.unwrap();
-    assert_eq!(remote.branch().into_keys().collect::<Vec<_>>(), ["cd/addons/Chart.yaml", VALUES, "cd/root/demo.yaml"]);
+    assert_eq!(
+        remote.branch().into_keys().collect::<Vec<_>>(),
+        ["cd/addons/Chart.yaml", VALUES, "cd/root/demo.yaml"]
+    );
 }
 
 #[tokio::test]
 async fn a_protected_branch_is_answered_with_a_pull_request() {
     let remote = Remote::with(|dir| write(dir, "README.md", "theirs\n"));
     let hook = remote.path("remote.git/hooks/pre-receive");
-    write(&remote.path("remote.git"), "hooks/pre-receive", "#!/bin/sh\necho 'no pushing here' >&2\nexit 1\n");
+    write(
+        &remote.path("remote.git"),
+        "hooks/pre-receive",
+        "#!/bin/sh\necho 'no pushing here' >&2\nexit 1\n",
+    );
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
     let repository = remote.repository();
     compare(&repository, &rendered()).await.unwrap();
@@ -227,7 +270,12 @@ async fn a_protected_branch_is_answered_with_a_pull_request() {
 #[tokio::test]
 async fn a_repository_that_cannot_be_reached_is_told_with_gits_own_words() {
     let dir = tempfile::tempdir().unwrap();
-    let repository = GitRepository::new("file:///nowhere/at/all.git", "main", dir.path().join("clone"), Vec::new());
+    let repository = GitRepository::new(
+        "file:///nowhere/at/all.git",
+        "main",
+        dir.path().join("clone"),
+        Vec::new(),
+    );
     let error = repository.reach().await.unwrap_err();
     assert!(error.to_string().starts_with("git ls-remote failed: "), "{error}");
     assert!(error.to_string().contains("/nowhere/at/all.git"), "{error}");
@@ -238,12 +286,22 @@ async fn a_repository_that_cannot_be_reached_is_told_with_gits_own_words() {
 async fn links_in_the_branch_never_lead_out_of_the_clone() {
     let outside = tempfile::tempdir().unwrap();
     let precious = outside.path().join("values.yaml");
-    for place in ["cd", "cd/environments", "cd/environments/demo", VALUES, "cd/addons/Chart.yaml"] {
+    for place in [
+        "cd",
+        "cd/environments",
+        "cd/environments/demo",
+        VALUES,
+        "cd/addons/Chart.yaml",
+    ] {
         std::fs::write(&precious, "precious\n").unwrap();
         let remote = Remote::with(|dir| {
             let link = dir.join(place);
             std::fs::create_dir_all(link.parent().unwrap()).unwrap();
-            let target = if place.ends_with(".yaml") { &precious } else { outside.path() };
+            let target = if place.ends_with(".yaml") {
+                &precious
+            } else {
+                outside.path()
+            };
             symlink(target, link).unwrap();
         });
         let repository = remote.repository();
@@ -256,12 +314,19 @@ async fn links_in_the_branch_never_lead_out_of_the_clone() {
 }
 
 fn own(files: &Files) -> BTreeMap<String, String> {
-    files.iter().map(|(path, contents)| ((*path).to_owned(), (*contents).to_owned())).collect()
+    files
+        .iter()
+        .map(|(path, contents)| ((*path).to_owned(), (*contents).to_owned()))
+        .collect()
 }
 
 #[tokio::test]
 async fn files_in_place_of_folders_and_folders_in_place_of_files_give_way() {
-    for (path, contents) in [("cd", "a file\n"), ("cd/environments", "a file\n"), ("cd/addons/Chart.yaml/inner", "a folder\n")] {
+    for (path, contents) in [
+        ("cd", "a file\n"),
+        ("cd/environments", "a file\n"),
+        ("cd/addons/Chart.yaml/inner", "a folder\n"),
+    ] {
         let remote = Remote::with(|dir| write(dir, path, contents));
         let repository = remote.repository();
         compare(&repository, &rendered()).await.unwrap();
@@ -288,27 +353,40 @@ async fn a_submodule_in_place_of_cd_gives_way() {
 #[tokio::test]
 async fn what_is_committed_is_what_was_rendered_whatever_the_branch_says_of_its_files() {
     let remote = Remote::with(|dir| {
-        write(dir, ".gitattributes", "cd/environments/** text eol=crlf working-tree-encoding=UTF-16 ident filter=evil\n");
+        write(
+            dir,
+            ".gitattributes",
+            "cd/environments/** text eol=crlf working-tree-encoding=UTF-16 ident filter=evil\n",
+        );
         write(dir, ".gitignore", "*\n");
         write(dir, "cd/.gitattributes", "* text eol=crlf\n");
         write(dir, "cd/addons/.gitignore", "*\n");
     });
     let repository = remote.repository();
-    let tricky: Files = vec![(VALUES, "a: 1\r\nb: $Id$\n"), ("cd/root/demo.yaml", "größe: \u{feff}x\n")];
+    let tricky: Files = vec![
+        (VALUES, "a: 1\r\nb: $Id$\n"),
+        ("cd/root/demo.yaml", "größe: \u{feff}x\n"),
+    ];
     compare(&repository, &tricky).await.unwrap();
     let commit = repository.publish("Render demo").await.unwrap();
     let branch = remote.branch();
     for (path, contents) in &tricky {
         assert_eq!(branch[*path], *contents, "{path}");
     }
-    assert_eq!(compare(&repository, &tricky).await.unwrap(), Publication::Published(commit));
+    assert_eq!(
+        compare(&repository, &tricky).await.unwrap(),
+        Publication::Published(commit)
+    );
 }
 
 #[tokio::test]
 async fn a_branch_name_is_never_an_option() {
     let remote = Remote::with(|dir| write(dir, "README.md", "theirs\n"));
     let url = format!("file://{}", remote.path("remote.git").display());
-    let environment = ENVIRONMENT.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let environment = ENVIRONMENT
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect();
     let repository = GitRepository::new(&url, "release/1.2", remote.path("other"), environment);
     compare(&repository, &rendered()).await.unwrap();
     repository.publish("Render demo").await.unwrap();

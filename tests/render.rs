@@ -410,17 +410,15 @@ fn hostile() -> impl Strategy<Value = String> {
 
 /// A tag's key and value, within AWS's alphabet.
 fn tags() -> impl Strategy<Value = BTreeMap<String, String>> {
-    prop::collection::btree_map(
-        "[a-zA-Z0-9äßЖ日 _.:/+@-]{1,30}",
-        "[a-zA-Z0-9äßЖ日 _.:/+@-]{0,60}",
-        0..8,
+    prop::collection::btree_map("[a-zA-Z0-9äßЖ日 _.:/+@-]{1,30}", "[a-zA-Z0-9äßЖ日 _.:/+@-]{0,60}", 0..8).prop_filter(
+        "some keys belong to others",
+        |tags| {
+            let reserved = ["aws:", "kubernetes.io/", "karpenter.sh/", "mfsre:"];
+            !tags
+                .keys()
+                .any(|key| reserved.iter().any(|r| key.to_ascii_lowercase().starts_with(r)))
+        },
     )
-    .prop_filter("some keys belong to others", |tags| {
-        let reserved = ["aws:", "kubernetes.io/", "karpenter.sh/", "mfsre:"];
-        !tags
-            .keys()
-            .any(|key| reserved.iter().any(|r| key.to_ascii_lowercase().starts_with(r)))
-    })
 }
 
 /// Every string of a document.

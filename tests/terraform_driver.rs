@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use mfsre::terraform::{ChildEnvironment, Flavour, Program, ProviderMirror, TerraformError, TerraformEvent, Workspace};
+use mfsre::child::ChildEnvironment;
+use mfsre::terraform::{Flavour, Program, ProviderMirror, TerraformError, TerraformEvent, Workspace};
 use mfsre::workflow::Cancellation;
 
 /// A root module in a folder of its own.
@@ -49,7 +50,7 @@ async fn workspace_in(dir: &Path) -> Workspace {
         program,
         dir.join("root"),
         dir.join("private"),
-        ChildEnvironment::inherited(),
+        ChildEnvironment::terraform(),
         None,
     )
     .unwrap()
@@ -431,7 +432,7 @@ async fn scripted(dir: &Path, body: &str) -> Workspace {
         program,
         dir.join("root"),
         dir.join("private"),
-        ChildEnvironment::inherited(),
+        ChildEnvironment::terraform(),
         None,
     )
     .unwrap()
@@ -496,7 +497,7 @@ async fn a_mirror_is_named_in_a_configuration_of_our_own_unless_the_user_has_one
     );
 
     let module = Module::new(TWO);
-    let mut environment = ChildEnvironment::inherited();
+    let mut environment = ChildEnvironment::terraform();
     environment.remove_prefix("TF_CLI_CONFIG_FILE");
     let program = Program::find(None).await.unwrap();
     let (root, private) = (module.path("root"), module.path("private"));

@@ -47,6 +47,11 @@ pub(super) async fn run(session: &Session, name: &str, yes: bool, purge: bool, t
     }
     if summary.sandbox_stopped {
         let _ = writeln!(text, "  the local platform was stopped; no process is left");
+    } else if context.environment.is_sandbox() && summary.was_there {
+        let _ = writeln!(
+            text,
+            "  the local platform still runs; stop it with `mfsre sandbox stop {name}`"
+        );
     }
     if summary.aws.is_empty() {
         session.printer.result("down", Some(name), &text, &summary)?;

@@ -29,7 +29,18 @@ pub(super) async fn run(session: &Session, name: &str, yes: bool, push: bool, ti
     } else {
         let _ = writeln!(text, "\n{name} is up in {took}");
     }
-    let mut rows = vec![vec![
+    let mut rows = Vec::new();
+    if summary.created > 0 {
+        let applications = summary.applications.len();
+        rows.push(vec![
+            "created".into(),
+            format!(
+                "{} AWS resources, Argo CD, {applications} Applications",
+                summary.created
+            ),
+        ]);
+    }
+    rows.push(vec![
         "Argo CD".to_owned(),
         match &summary.argocd_url {
             Some(url) => format!("{url}   user admin"),
@@ -38,7 +49,7 @@ pub(super) async fn run(session: &Session, name: &str, yes: bool, push: bool, ti
                     .to_owned()
             }
         },
-    ]];
+    ]);
     rows.push(vec![
         "password".into(),
         format!("mfsre secrets show argocd-password {name}"),

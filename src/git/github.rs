@@ -89,7 +89,7 @@ impl Github {
                 Err(error) => {
                     return Err(HostError {
                         attempted: self.attempted(what),
-                        message: error.without_url().to_string(),
+                        message: reason(error),
                         hint: "check the network and git.api_url".into(),
                     });
                 }
@@ -161,7 +161,7 @@ impl Github {
                 .and_then(next_page);
             let page: Vec<Key> = response.json().await.map_err(|e| HostError {
                 attempted: self.attempted("look for"),
-                message: e.without_url().to_string(),
+                message: reason(e),
                 hint: "check git.api_url: this does not answer like GitHub's API".into(),
             })?;
             keys.extend(page);
@@ -172,6 +172,19 @@ impl Github {
             }
         }
     }
+}
+
+/// The error with everything behind it, and without the URL, which is told already.
+fn reason(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
 }
 
 /// How long GitHub asks to wait (<https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api>).

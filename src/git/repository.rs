@@ -1,6 +1,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use crate::child::ChildEnvironment;
+
 /// A git command that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum GitError {
@@ -120,11 +122,8 @@ impl GitRepository {
                 "core.autocrlf=false",
             ])
             .args(arguments)
-            .env("GIT_TERMINAL_PROMPT", "0")
-            .env("LC_ALL", "C")
-            .env_remove("GIT_DIR")
-            .env_remove("GIT_WORK_TREE")
-            .env_remove("GIT_INDEX_FILE")
+            .env_clear()
+            .envs(ChildEnvironment::git().iter())
             .envs(self.environment.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())
             .kill_on_drop(true)

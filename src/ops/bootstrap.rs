@@ -53,10 +53,6 @@ impl Step<Context> for ReachCluster {
             Ok(Probe::Stands(format!("{version} at {}", kubernetes.endpoint())))
         })
     }
-
-    fn run<'a>(&'a self, _: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Ran> {
-        Box::pin(async { Ok(Ran::Unchanged(String::new())) })
-    }
 }
 
 /// Puts into the cluster what must not stand in Git: the password's hash and the repository's credential. Before Argo CD

@@ -10,16 +10,7 @@ use crate::git::GitRepository;
 use crate::kubernetes::{ApplicationStatus, Kubernetes};
 use crate::render::Tree;
 use crate::terraform::{Plan, ProviderMirror, Workspace};
-use crate::workflow::{Cancellation, Reporter};
-
-/// Asks the user before something is changed.
-pub trait Confirm: Send + Sync {
-    /// Whether to go on.
-    ///
-    /// # Errors
-    /// There is nobody to ask.
-    fn confirm(&self, question: &str) -> Result<bool>;
-}
+use crate::workflow::{Cancellation, Confirm, Reporter};
 
 /// What the command line decides.
 #[derive(Debug, Clone)]
@@ -64,6 +55,7 @@ pub struct Context {
     pub(super) kubernetes: Option<Kubernetes>,
     pub(super) applications: Vec<ApplicationStatus>,
     pub(super) applied: Vec<String>,
+    pub(super) created: u64,
     pub(super) kept: Vec<String>,
     pub(super) scheduled: Vec<String>,
 }
@@ -101,6 +93,7 @@ impl Context {
             kubernetes: None,
             applications: Vec::new(),
             applied: Vec::new(),
+            created: 0,
             kept: Vec::new(),
             scheduled: Vec::new(),
         }

@@ -149,14 +149,6 @@ fn forget_private_files(context: &Context) -> Result<()> {
     Ok(())
 }
 
-macro_rules! no_run {
-    () => {
-        fn run<'a>(&'a self, _: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Ran> {
-            Box::pin(async { Ok(Ran::Unchanged(String::new())) })
-        }
-    };
-}
-
 /// Asks before anything is removed.
 struct Agree {
     agreed: bool,
@@ -184,8 +176,6 @@ impl Step<Context> for Agree {
             Ok(Probe::Stands(format!("account {account}")))
         })
     }
-
-    no_run!();
 }
 
 /// Finds the cluster, without which the next stages have nothing to do.
@@ -216,8 +206,6 @@ impl Step<Context> for FindCluster {
             }
         })
     }
-
-    no_run!();
 }
 
 async fn application_exists(context: &Context, names: &[&str]) -> Result<Option<bool>> {

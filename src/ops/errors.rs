@@ -83,6 +83,9 @@ impl From<TerraformError> for Error {
             TerraformError::NotFound => {
                 Some("install Terraform 1.10 or newer (https://developer.hashicorp.com/terraform/install) or OpenTofu (https://opentofu.org/docs/intro/install/)".to_owned())
             }
+            TerraformError::Unusable { .. } => {
+                Some("name a Terraform or OpenTofu that works with terraform.program in the environment file, or remove the setting to take the one on PATH".to_owned())
+            }
             TerraformError::TooOld { .. } => Some("install a newer one, or name another with terraform.program in the environment file".to_owned()),
             TerraformError::Interrupted { .. } => return Self::interrupted(),
             TerraformError::Failed { .. } if text.contains("Error acquiring the state lock") => {

@@ -87,10 +87,6 @@ impl Step<Context> for CheckAccess {
             Ok(Probe::Stands(detail))
         })
     }
-
-    fn run<'a>(&'a self, _: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Ran> {
-        Box::pin(async { Ok(Ran::Unchanged(String::new())) })
-    }
 }
 
 /// Who runs `up` must be able to work in the cluster afterwards; who may is a setting, never whoever happens to call.
@@ -189,10 +185,6 @@ impl Step<Context> for PlanStep {
             Ok(Probe::Stands(detail))
         })
     }
-
-    fn run<'a>(&'a self, _: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Ran> {
-        Box::pin(async { Ok(Ran::Unchanged(String::new())) })
-    }
 }
 
 async fn plan_with(
@@ -276,6 +268,7 @@ impl Step<Context> for ApplyStep {
                 .workspace()?
                 .apply(&plan, &cancellation, |event| bar.tell(event, progress))
                 .await?;
+            context.created = plan.counts.add;
             Ok(Ran::Changed(format!("{} resources", plan.counts.total())))
         })
     }

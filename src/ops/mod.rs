@@ -17,7 +17,7 @@ mod sandbox;
 mod status;
 mod up;
 
-pub use context::{Confirm, Context, Options};
+pub use context::{Context, Options};
 pub use down::{DownSummary, down};
 pub use infrastructure::plan;
 pub use init::{InitOptions, InitSummary, init};

@@ -7,11 +7,11 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::aws::{Aws, AwsAccess, StaticCredentials};
+use crate::child::ChildEnvironment;
 use crate::config::{Environment, GitHost};
 use crate::error::Result;
 use crate::git::{DeployKeyHost, Github, Manual};
 use crate::kubernetes::TokenSource;
-use crate::terraform::ChildEnvironment;
 
 /// How an environment's outside world is reached: AWS, and the git host.
 #[derive(Debug, Clone)]
@@ -73,7 +73,7 @@ impl Platform {
     #[must_use]
     pub fn terraform_environment(&self) -> ChildEnvironment {
         use secrecy::ExposeSecret as _;
-        let mut variables = ChildEnvironment::inherited();
+        let mut variables = ChildEnvironment::terraform();
         if let Some(url) = &self.aws.endpoint_url {
             variables.remove_prefix("AWS_");
             variables.set("AWS_ENDPOINT_URL", url.as_str().trim_end_matches('/'));

@@ -52,10 +52,6 @@ impl Step<Context> for FetchManifest {
             Ok(Probe::Stands(detail))
         })
     }
-
-    fn run<'a>(&'a self, _: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Ran> {
-        Box::pin(async { Ok(Ran::Unchanged(String::new())) })
-    }
 }
 
 /// Renders the environment and writes what differs.

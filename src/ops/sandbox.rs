@@ -8,6 +8,7 @@ use super::{Context, Platform};
 use crate::config::{Environment, Project};
 use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
 use crate::model::human_duration;
+use crate::terraform::Program;
 use crate::workflow::{Event, Outcome, Probe, Progress, Ran, Step, StepFuture};
 
 /// Where an environment's sandbox keeps its state.
@@ -213,6 +214,8 @@ impl Step<Context> for StartSandbox {
 
     fn probe<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Probe> {
         Box::pin(async move {
+            // Nothing is fetched, built or started for a run that could not go on.
+            Program::find(context.environment.terraform.program.as_deref()).await?;
             let dir = sandbox_dir(&context.project, &context.environment);
             match mfsre_sandbox::status(&dir).await? {
                 Some(status) if status.is_healthy() => {
@@ -267,9 +270,5 @@ impl Step<Context> for Attach {
             let host = context.platform()?.git_host(&context.environment);
             Ok(Probe::Stands(host.describe()))
         })
-    }
-
-    fn run<'a>(&'a self, _: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Ran> {
-        Box::pin(async { Ok(Ran::Unchanged(String::new())) })
     }
 }

@@ -20,6 +20,8 @@ use crate::workflow::{Event, Journal, Lock, Steps, perform};
 pub struct UpSummary {
     /// How many steps changed something.
     pub changed: usize,
+    /// AWS resources that this run created.
+    pub created: u64,
     /// The cluster's address.
     pub endpoint: String,
     /// Argo CD's address, where it has one of its own.
@@ -34,7 +36,7 @@ pub struct UpSummary {
     pub argocd_secret: String,
     /// Address of the AWS emulator.
     pub aws_endpoint_url: Option<String>,
-    /// Whether `plan` was reached and nothing had to be created: the journal's note of a run that was cut off.
+    /// What an earlier run that was cut off had left unfinished.
     pub continued: Option<String>,
 }
 
@@ -84,6 +86,7 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
     let kubeconfig = write_kubeconfig(context)?;
     Ok(UpSummary {
         changed,
+        created: context.created,
         endpoint: context.kubernetes()?.endpoint().to_owned(),
         argocd_url: context
             .sandbox

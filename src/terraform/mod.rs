@@ -1,13 +1,11 @@
 //! Drives Terraform or OpenTofu: a clean environment, machine-readable output, saved plans only, and one SIGINT.
 
-mod environment;
 mod event;
 mod mirror;
 mod program;
 mod run;
 mod workspace;
 
-pub use environment::ChildEnvironment;
 pub use event::{DiagnosticEvent, TerraformEvent};
 pub use mirror::ProviderMirror;
 pub use program::{Flavour, Program};

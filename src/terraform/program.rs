@@ -2,7 +2,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{ChildEnvironment, TerraformError};
+use super::TerraformError;
+use crate::child::ChildEnvironment;
 
 /// The oldest release with S3's native lock file, for both programs.
 const OLDEST: &str = "1.10.0";
@@ -73,7 +74,7 @@ impl Program {
             program: program.clone(),
             source,
         };
-        let mut environment = ChildEnvironment::inherited();
+        let mut environment = ChildEnvironment::terraform();
         environment.remove_prefix("TF_CLI_CONFIG_FILE");
         let output = tokio::process::Command::new(&path)
             .args(["version", "-json"])
@@ -85,7 +86,14 @@ impl Program {
             .map_err(unusable)?;
         let text = String::from_utf8_lossy(&output.stdout);
         let version = serde_json::from_str::<VersionOutput>(&text)
-            .map_err(|_| unusable(std::io::Error::other("`version -json` printed no version")))?
+            .map_err(|_| {
+                let stderr = String::from_utf8_lossy(&output.stderr);
+                let said = stderr.lines().find(|line| !line.trim().is_empty());
+                let said = said.map(|line| format!(": {}", line.trim())).unwrap_or_default();
+                unusable(std::io::Error::other(format!(
+                    "`version -json` printed no version{said}"
+                )))
+            })?
             .terraform_version;
         let plain = tokio::process::Command::new(&path)
             .arg("version")

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{ChildEnvironment, DiagnosticEvent, Program, TerraformError, TerraformEvent};
-use crate::workflow::Cancellation;
+use super::{DiagnosticEvent, Program, TerraformError, TerraformEvent};
+use crate::cancellation::Cancellation;
+use crate::child::ChildEnvironment;
 
 /// How often new output is looked for.
 const POLL: Duration = Duration::from_millis(50);

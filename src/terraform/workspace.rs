@@ -7,8 +7,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::event::Changes;
 use super::run::{Call, Finished};
-use super::{ChildEnvironment, Flavour, Program, ProviderMirror, TerraformError, TerraformEvent};
-use crate::workflow::Cancellation;
+use super::{Flavour, Program, ProviderMirror, TerraformError, TerraformEvent};
+use crate::cancellation::Cancellation;
+use crate::child::ChildEnvironment;
 
 /// A root module and the program that runs it.
 #[derive(Debug)]

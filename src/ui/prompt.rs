@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use super::Console;
 use crate::error::{Error, IoContext as _, Result};
-use crate::ops::Confirm;
+use crate::workflow::Confirm;
 
 /// Asks at the terminal.
 pub struct Prompt {

@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::error::Result;
+
 /// What happens during an operation, as it happens. With `--output json` each is one line on standard output.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -78,6 +80,15 @@ fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S
 pub trait Reporter: Send + Sync {
     /// Something happened.
     fn report(&self, event: Event);
+}
+
+/// Asks the user before something is changed.
+pub trait Confirm: Send + Sync {
+    /// Whether to go on.
+    ///
+    /// # Errors
+    /// There is nobody to ask.
+    fn confirm(&self, question: &str) -> Result<bool>;
 }
 
 /// Progress of one step.

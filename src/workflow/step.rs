@@ -39,8 +39,10 @@ pub trait Step<C>: Send + Sync {
     /// Looks at the real world.
     fn probe<'a>(&'a self, context: &'a mut C, progress: Progress<'a>) -> StepFuture<'a, Probe>;
 
-    /// Brings the result about.
-    fn run<'a>(&'a self, context: &'a mut C, progress: Progress<'a>) -> StepFuture<'a, Ran>;
+    /// Brings the result about. A step that only looks never comes to this.
+    fn run<'a>(&'a self, _context: &'a mut C, _progress: Progress<'a>) -> StepFuture<'a, Ran> {
+        Box::pin(async { Ok(Ran::Unchanged(String::new())) })
+    }
 
     /// Whether it can be dropped in the middle when the user wants to stop. A step that owns a child process which must
     /// be waited for says no and listens for itself.
@@ -71,6 +73,8 @@ pub async fn perform<C: Send>(
         let started = Instant::now();
         let id = step.id();
         let progress = Progress::new(reporter, id);
+        // Looking is part of the work: a plan is made by a probe.
+        journal.begin(id)?;
         reporter.report(Event::StepStarted {
             step: id,
             describe: step.describe(),
@@ -113,23 +117,24 @@ async fn one<C: Send>(
     } else {
         step.probe(context, progress).await?
     };
-    match probed {
-        Probe::Stands(detail) => return Ok((Outcome::Unchanged, detail)),
-        Probe::Impossible(reason) => return Ok((Outcome::Skipped, reason)),
-        Probe::Needed => {}
-    }
-    journal.begin(step.id())?;
-    let ran = if step.droppable() {
-        tokio::select! {
-            ran = step.run(context, progress) => ran?,
-            () = cancellation.cancelled() => return Err(Error::interrupted()),
+    let done = match probed {
+        Probe::Stands(detail) => (Outcome::Unchanged, detail),
+        Probe::Impossible(reason) => (Outcome::Skipped, reason),
+        Probe::Needed => {
+            let ran = if step.droppable() {
+                tokio::select! {
+                    ran = step.run(context, progress) => ran?,
+                    () = cancellation.cancelled() => return Err(Error::interrupted()),
+                }
+            } else {
+                step.run(context, progress).await?
+            };
+            match ran {
+                Ran::Changed(detail) => (Outcome::Changed, detail),
+                Ran::Unchanged(detail) => (Outcome::Unchanged, detail),
+            }
         }
-    } else {
-        step.run(context, progress).await?
     };
     journal.end(step.id())?;
-    Ok(match ran {
-        Ran::Changed(detail) => (Outcome::Changed, detail),
-        Ran::Unchanged(detail) => (Outcome::Unchanged, detail),
-    })
+    Ok(done)
 }

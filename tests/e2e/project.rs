@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::{eventually, processes_of, send};
+use crate::process::{processes_of, send};
 use crate::tools;
 
 /// The environment that every test uses.
@@ -199,14 +199,6 @@ impl Project {
             );
             std::thread::sleep(Duration::from_millis(100));
         }
-    }
-
-    /// Waits until no Terraform works for this project.
-    pub(crate) fn wait_for_terraform(&self) {
-        eventually("Terraform has ended", Duration::from_secs(120), || {
-            let busy = processes_of(&self.infra()).len();
-            (busy == 0).then_some(())
-        });
     }
 }
 

@@ -43,7 +43,9 @@ struct Story<'a> {
 fn an_environment_comes_up_is_kept_in_order_and_goes_without_a_trace() {
     let project = Project::new();
     // Started by itself, the platform outlives `down`, so that what is left on it can be looked at.
-    let status = section("start", || project.run(&["sandbox", "start", ENVIRONMENT]).exit(0).clone());
+    let status = section("start", || {
+        project.run(&["sandbox", "start", ENVIRONMENT]).exit(0).clone()
+    });
     let aws = Aws::of(&status);
     section("plan of an environment on AWS", || {
         plan::the_plan_of_an_environment_on_aws(&project, &aws);
@@ -111,7 +113,11 @@ fn everything_was_made(up: &Finished) {
         })
         .collect();
     assert_eq!(found, APPLICATIONS, "the Applications and their roots");
-    assert_eq!(document["left_out"], json!(["argo-rollouts", "karpenter"]), "what needs the internet is named");
+    assert_eq!(
+        document["left_out"],
+        json!(["argo-rollouts", "karpenter"]),
+        "what needs the internet is named"
+    );
     assert_eq!(up.of("warning").count(), 0, "{up}");
 }
 
@@ -120,14 +126,24 @@ fn own_share_is_small(up: &Finished) {
     let total = up.took.as_secs_f64();
     println!("    {:<22} {:>6}", "step", "s");
     for step in up.of("step_finished") {
-        println!("    {:<22} {:>6.1}", step["step"].as_str().unwrap(), step["elapsed"].as_f64().unwrap());
+        println!(
+            "    {:<22} {:>6.1}",
+            step["step"].as_str().unwrap(),
+            step["elapsed"].as_f64().unwrap()
+        );
     }
     let of = |ids: &[&str]| ids.iter().filter_map(|id| up.step(id)).sum::<f64>();
     let (terraform, waiting) = (of(&["plan", "apply"]), of(&["healthy"]));
     let own = total - terraform - waiting;
     println!("    total {total:.1}, Terraform {terraform:.1}, waiting for Argo CD {waiting:.1}, mfsre itself {own:.1}");
-    assert!(total < 180.0, "a warm `up` from nothing takes under 3 minutes, not {total:.0} s");
-    assert!(own < OWN_SHARE, "of which mfsre itself takes under {OWN_SHARE} s, not {own:.1} s");
+    assert!(
+        total < 180.0,
+        "a warm `up` from nothing takes under 3 minutes, not {total:.0} s"
+    );
+    assert!(
+        own < OWN_SHARE,
+        "of which mfsre itself takes under {OWN_SHARE} s, not {own:.1} s"
+    );
 }
 
 impl Story<'_> {
@@ -157,10 +173,20 @@ impl Story<'_> {
         let cluster = &self.aws.eks("/clusters/sandbox").expect("EKS has the cluster")["cluster"];
         assert_eq!(cluster["status"], "ACTIVE");
         assert_eq!(cluster["version"], "1.35", "the version of the environment file");
-        let kubernetes = self.status["kubernetes_endpoint"].as_str().unwrap().trim_end_matches('/');
+        let kubernetes = self.status["kubernetes_endpoint"]
+            .as_str()
+            .unwrap()
+            .trim_end_matches('/');
         assert_eq!(cluster["endpoint"], kubernetes);
-        assert_eq!(cluster["accessConfig"]["authenticationMode"], "API", "only access entries let anybody in");
-        assert_eq!(cluster["encryptionConfig"][0]["resources"], json!(["secrets"]), "secrets are encrypted with KMS");
+        assert_eq!(
+            cluster["accessConfig"]["authenticationMode"], "API",
+            "only access entries let anybody in"
+        );
+        assert_eq!(
+            cluster["encryptionConfig"][0]["resources"],
+            json!(["secrets"]),
+            "secrets are encrypted with KMS"
+        );
         assert_eq!(cluster["resourcesVpcConfig"]["endpointPublicAccess"], false);
         assert_eq!(cluster["tags"]["mfsre:environment"], "sandbox");
 
@@ -168,7 +194,10 @@ impl Story<'_> {
         assert_eq!(groups.as_array().unwrap().len(), 1, "{groups}");
         let path = format!("/clusters/sandbox/node-groups/{}", groups[0].as_str().unwrap());
         let group = &self.aws.eks(&path).unwrap()["nodegroup"];
-        assert_eq!((&group["status"], &group["capacityType"]), (&json!("ACTIVE"), &json!("SPOT")));
+        assert_eq!(
+            (&group["status"], &group["capacityType"]),
+            (&json!("ACTIVE"), &json!("SPOT"))
+        );
         assert_eq!(group["instanceTypes"], json!(["t3.medium"]));
 
         let mut addons = strings(&self.aws.eks("/clusters/sandbox/addons").unwrap()["addons"]);
@@ -194,24 +223,52 @@ impl Story<'_> {
             .collect();
         let account = self.status["account"].as_str().unwrap();
         let wanted = [
-            (format!("arn:aws:iam::{account}:role/sandbox-karpenter-node"), "EC2_LINUX".to_owned()),
+            (
+                format!("arn:aws:iam::{account}:role/sandbox-karpenter-node"),
+                "EC2_LINUX".to_owned(),
+            ),
             (format!("arn:aws:iam::{account}:root"), "STANDARD".to_owned()),
         ];
         assert_eq!(kinds, wanted.into(), "who may join or administer the cluster");
 
-        let roles = ["cluster", "ebs-csi", "karpenter-controller", "karpenter-node", "node", "vpc-cni"];
+        let roles = [
+            "cluster",
+            "ebs-csi",
+            "karpenter-controller",
+            "karpenter-node",
+            "node",
+            "vpc-cni",
+        ];
         assert_eq!(
             self.aws.iam("ListRoles", &[], "RoleName"),
             roles.map(|r| format!("sandbox-{r}")),
             "the IAM roles"
         );
-        let policies = self.aws.iam("ListAttachedRolePolicies", &[("RoleName", "sandbox-node")], "PolicyName");
-        assert!(policies.contains(&"AmazonEKSWorkerNodePolicy".to_owned()), "{policies:?}");
-        assert!(!policies.iter().any(|p| p.contains("Admin")), "least privilege: {policies:?}");
-        assert_eq!(self.aws.queues(), ["sandbox-karpenter"], "Karpenter's interruption queue");
+        let policies = self.aws.iam(
+            "ListAttachedRolePolicies",
+            &[("RoleName", "sandbox-node")],
+            "PolicyName",
+        );
+        assert!(
+            policies.contains(&"AmazonEKSWorkerNodePolicy".to_owned()),
+            "{policies:?}"
+        );
+        assert!(
+            !policies.iter().any(|p| p.contains("Admin")),
+            "least privilege: {policies:?}"
+        );
+        assert_eq!(
+            self.aws.queues(),
+            ["sandbox-karpenter"],
+            "Karpenter's interruption queue"
+        );
         assert_eq!(self.aws.rules().len(), 5, "what fills it");
         assert_eq!(self.aws.ec2("DescribeVpcs", ENVIRONMENT, "vpcId").len(), 1);
-        assert_eq!(self.aws.ec2("DescribeSubnets", ENVIRONMENT, "subnetId").len(), 9, "three kinds in three zones");
+        assert_eq!(
+            self.aws.ec2("DescribeSubnets", ENVIRONMENT, "subnetId").len(),
+            9,
+            "three kinds in three zones"
+        );
     }
 
     fn credentials_are_where_they_belong(&self) {
@@ -223,19 +280,30 @@ impl Story<'_> {
         let document = self.password();
         let keys: Vec<&str> = document.keys().map(String::as_str).collect();
         assert_eq!(keys, ["bcrypt", "mtime", "password"]);
-        assert!(document["password"].len() >= 22, "at least 128 bits in 6-bit characters");
+        assert!(
+            document["password"].len() >= 22,
+            "at least 128 bits in 6-bit characters"
+        );
         assert!(document["bcrypt"].starts_with("$2b$12$"), "bcrypt at cost 12");
         assert!(
             bcrypt::verify(&document["password"], &document["bcrypt"]).unwrap(),
             "the hash is that of the password"
         );
         let mtime: jiff::Timestamp = document["mtime"].parse().expect("RFC 3339");
-        assert!(document["mtime"].ends_with('Z') && mtime < jiff::Timestamp::now(), "{}", document["mtime"]);
+        assert!(
+            document["mtime"].ends_with('Z') && mtime < jiff::Timestamp::now(),
+            "{}",
+            document["mtime"]
+        );
 
         let parameters = ["/sandbox/argocd/deploy-key", "/sandbox/argocd/deploy-key.pub"];
         assert_eq!(self.aws.parameters(), parameters);
         let kinds = parameters.map(|name| self.aws.parameter(name).unwrap()["Type"].clone());
-        assert_eq!(kinds, ["SecureString", "String"], "the private part is encrypted, the public one readable");
+        assert_eq!(
+            kinds,
+            ["SecureString", "String"],
+            "the private part is encrypted, the public one readable"
+        );
         let private = ssh_key::PrivateKey::from_openssh(self.private_key()).unwrap();
         assert_eq!(private.algorithm(), ssh_key::Algorithm::Ed25519);
         assert_eq!(
@@ -247,8 +315,17 @@ impl Story<'_> {
 
     fn the_cluster_takes_only_intact_tokens(&self) {
         let nodes = self.kubectl.get(&["nodes"]);
-        assert_eq!(nodes["items"].as_array().unwrap().len(), 3, "kubectl works with the written kubeconfig");
-        assert_eq!(self.kubectl.run(&["auth", "can-i", "*", "*", "--all-namespaces"]).trim(), "yes");
+        assert_eq!(
+            nodes["items"].as_array().unwrap().len(),
+            3,
+            "kubectl works with the written kubeconfig"
+        );
+        assert_eq!(
+            self.kubectl
+                .run(&["auth", "can-i", "*", "*", "--all-namespaces"])
+                .trim(),
+            "yes"
+        );
 
         let credential = self.project.text(&["token", ENVIRONMENT]);
         let credential: Value = serde_json::from_str(&credential).unwrap();
@@ -257,7 +334,11 @@ impl Story<'_> {
 
         let now = SystemTime::now();
         let signed = |cluster: &str, time| self.aws.cluster_token(cluster, time);
-        assert_eq!(self.kubectl.status_with(&signed(ENVIRONMENT, now)), 200, "the test can sign one itself");
+        assert_eq!(
+            self.kubectl.status_with(&signed(ENVIRONMENT, now)),
+            200,
+            "the test can sign one itself"
+        );
         let past = now - Duration::from_secs(16 * 60);
         for (token, why) in [
             (with_another_signature(token), "a signature that does not belong to it"),
@@ -272,9 +353,17 @@ impl Story<'_> {
 
     fn argo_cd_answers_to_the_password(&self) {
         let shown = self.project.text(&["secrets", "show", "argocd-password", ENVIRONMENT]);
-        assert_eq!(shown.trim_end(), self.password()["password"], "mfsre shows the password that AWS holds");
+        assert_eq!(
+            shown.trim_end(),
+            self.password()["password"],
+            "mfsre shows the password that AWS holds"
+        );
         let url = self.status["argocd_url"].as_str().unwrap();
-        assert_eq!(ArgoCd::log_in(url, "wrong").err(), Some(401), "another password is refused");
+        assert_eq!(
+            ArgoCd::log_in(url, "wrong").err(),
+            Some(401),
+            "another password is refused"
+        );
         let applications = self.argo_cd().applications();
         let names: Vec<&str> = applications.keys().map(String::as_str).collect();
         assert_eq!(names, APPLICATIONS.map(|(name, _)| name));
@@ -299,13 +388,25 @@ impl Story<'_> {
         let clone = self.git.clone("with-the-deploy-key", &key);
         assert!(clone.join("cd/root/sandbox.yaml").exists(), "the key reads");
         let head = self.git.head();
-        self.git.git(&clone, &key, &["commit", "--quiet", "--allow-empty", "-m", "x"]).unwrap();
-        let refused = self.git.git(&clone, &key, &["push", "origin", "HEAD:main"]).unwrap_err();
-        assert!(refused.contains("read"), "the refusal says that the key is read-only: {refused}");
+        self.git
+            .git(&clone, &key, &["commit", "--quiet", "--allow-empty", "-m", "x"])
+            .unwrap();
+        let refused = self
+            .git
+            .git(&clone, &key, &["push", "origin", "HEAD:main"])
+            .unwrap_err();
+        assert!(
+            refused.contains("read"),
+            "the refusal says that the key is read-only: {refused}"
+        );
         assert_eq!(self.git.head(), head, "and nothing was pushed");
         let entries = self.git.log();
-        let entry = entries.iter().find(|e| e["command"] == "git-receive-pack" && e["fingerprint"] == fingerprint.as_str());
-        let result = entry.expect("the attempt is in the access log")["result"].as_str().unwrap();
+        let entry = entries
+            .iter()
+            .find(|e| e["command"] == "git-receive-pack" && e["fingerprint"] == fingerprint.as_str());
+        let result = entry.expect("the attempt is in the access log")["result"]
+            .as_str()
+            .unwrap();
         assert!(result.starts_with("refused"), "{result}");
         std::fs::remove_file(key).unwrap();
         std::fs::remove_dir_all(clone).unwrap();
@@ -343,40 +444,68 @@ impl Story<'_> {
         let key = self.private_key();
         let mut secrets = vec![
             ("password".to_owned(), document["password"].clone().into_bytes()),
-            ("hash of the password".to_owned(), document["bcrypt"].clone().into_bytes()),
+            (
+                "hash of the password".to_owned(),
+                document["bcrypt"].clone().into_bytes(),
+            ),
         ];
         secrets.extend(parts_of_key(&key));
         let secrets: Vec<(&str, Vec<u8>)> = secrets.iter().map(|(n, s)| (n.as_str(), s.clone())).collect();
         let canary = Canary::new(&secrets);
 
+        let plan = self.project.folder().join("kept.tfplan");
+        self.project
+            .run(&["plan", ENVIRONMENT, "--out", plan.to_str().unwrap()])
+            .exit(0);
+        assert!(plan.is_file(), "there is a plan file to look into");
         let sandbox = self.project.private().join("sandbox");
         let stores = ["etcd", "ministack"].map(|part| sandbox.join(part));
-        assert!(stores.iter().all(|s| s.is_dir()), "the stores are where they are expected: {stores:?}");
-        assert!(self.project.private().join("apply.tfplan").is_file(), "there is a plan file to look into");
-        assert!(self.project.infra().join("terraform.tfstate").is_file(), "there is a state to look into");
+        assert!(
+            stores.iter().all(|s| s.is_dir()),
+            "the stores are where they are expected: {stores:?}"
+        );
+        assert!(
+            self.project.infra().join("terraform.tfstate").is_file(),
+            "there is a state to look into"
+        );
         let (mut finds, bytes) = canary.search_files(self.project.folder(), &stores);
         println!("    {} KiB of files, {} processes", bytes >> 10, samples.len());
         // Git compresses what it holds.
         let repository = self.project.private().join("repository");
-        let history = self.git.git(&repository, &self.git.operator_key(), &["log", "--patch", "--all", "--format=raw"]);
+        let history = self.git.git(
+            &repository,
+            &self.git.operator_key(),
+            &["log", "--patch", "--all", "--format=raw"],
+        );
         finds.extend(canary.search("the history of the repository", history.unwrap().as_bytes()));
         for (command, output) in self.project.said() {
             finds.extend(canary.search(&format!("the output of mfsre {command}"), &output));
         }
         let commands = |name: &str| samples.iter().filter(|s| contains(&s.command, name.as_bytes())).count();
         for program in ["terraform", "terraform-provider-aws", "git", "argocd", "helm"] {
-            assert!(commands(program) > 0, "{program} was among the processes that were looked at");
+            assert!(
+                commands(program) > 0,
+                "{program} was among the processes that were looked at"
+            );
         }
         for sample in samples {
             let name = String::from_utf8_lossy(&sample.command).replace('\0', " ");
             finds.extend(canary.search(&format!("the command line of {name}"), &sample.command));
             finds.extend(canary.search(&format!("the environment of {name}"), &sample.environment));
         }
-        assert_eq!(finds, Vec::<Find>::new(), "no secret stands anywhere but in etcd and the emulator");
+        assert_eq!(
+            finds,
+            Vec::<Find>::new(),
+            "no secret stands anywhere but in etcd and the emulator"
+        );
 
         // The search finds what is there: a planted secret, and those that etcd holds.
         let planted = self.project.root().join("planted");
-        std::fs::write(&planted, format!("{{\"x\": \"{}\"}}", hex::encode(&document["password"]))).unwrap();
+        std::fs::write(
+            &planted,
+            format!("{{\"x\": \"{}\"}}", hex::encode(&document["password"])),
+        )
+        .unwrap();
         let (finds, _) = canary.search_files(&self.project.root(), &[sandbox]);
         let wanted = Find {
             place: planted.display().to_string(),
@@ -385,13 +514,24 @@ impl Story<'_> {
         assert_eq!(finds, [wanted], "a planted secret is found");
         std::fs::remove_file(planted).unwrap();
         let (finds, _) = canary.search_files(&stores[0], &[]);
-        assert!(finds.iter().any(|f| f.form.starts_with("hash")), "etcd holds the hash: {finds:?}");
+        assert!(
+            finds.iter().any(|f| f.form.starts_with("hash")),
+            "etcd holds the hash: {finds:?}"
+        );
     }
 
     fn a_change_by_hand_is_healed(&self) {
-        self.kubectl.run(&["--namespace", "workloads", "scale", "deployment/exporter", "--replicas=3"]);
+        self.kubectl.run(&[
+            "--namespace",
+            "workloads",
+            "scale",
+            "deployment/exporter",
+            "--replicas=3",
+        ]);
         let replicas = || self.kubectl.field("workloads", "deployment/exporter", "/spec/replicas");
-        eventually("Argo CD has undone the change", Duration::from_secs(60), || (replicas() == 1).then_some(()));
+        eventually("Argo CD has undone the change", Duration::from_secs(60), || {
+            (replicas() == 1).then_some(())
+        });
     }
 
     fn a_scaled_deployment_stays_scaled_and_synced(&self) {
@@ -411,11 +551,19 @@ impl Story<'_> {
             assert_eq!(sync, "Synced", "the number of replicas is no business of Git's");
             std::thread::sleep(Duration::from_secs(1));
         }
-        let replicas = self.kubectl.field("workloads", "deployment/main-service", "/spec/replicas");
+        let replicas = self
+            .kubectl
+            .field("workloads", "deployment/main-service", "/spec/replicas");
         assert_eq!(replicas, 4, "nobody has scaled it back");
         let healthy = || (argo_cd.refreshed("main-service") == ready()).then_some(());
-        eventually("main-service is healthy with four replicas", Duration::from_secs(60), healthy);
-        let ready = self.kubectl.field("workloads", "deployment/main-service", "/status/readyReplicas");
+        eventually(
+            "main-service is healthy with four replicas",
+            Duration::from_secs(60),
+            healthy,
+        );
+        let ready = self
+            .kubectl
+            .field("workloads", "deployment/main-service", "/status/readyReplicas");
         assert_eq!(ready, 4);
     }
 
@@ -429,23 +577,37 @@ impl Story<'_> {
         let error = &up.exit(3)["error"];
         let text = error.to_string();
         for told in ["exporter is OutOfSync", "spec.replicas: Invalid value: -1"] {
-            assert!(text.contains(told), "the error names the child and the reason, {told:?}: {error}");
+            assert!(
+                text.contains(told),
+                "the error names the child and the reason, {told:?}: {error}"
+            );
         }
         let applications = self.argo_cd().applications();
-        assert_eq!(applications["workloads"].1, "Degraded", "the child's root is unhealthy: {applications:?}");
+        assert_eq!(
+            applications["workloads"].1, "Degraded",
+            "the child's root is unhealthy: {applications:?}"
+        );
         assert_eq!(applications["addons"], ready(), "another root is not");
         let status = self.project.run(&["status", ENVIRONMENT]);
         assert_eq!(status.exit(3)["healthy"], false, "`status` tells as well");
 
         std::fs::remove_dir_all(self.project.root().join("templates")).unwrap();
         let up = self.project.run(&["up", ENVIRONMENT]);
-        assert_eq!(up.exit(0)["ok"], true, "without the broken template `up` converges: {up}");
+        assert_eq!(
+            up.exit(0)["ok"],
+            true,
+            "without the broken template `up` converges: {up}"
+        );
         assert_eq!(self.argo_cd().applications()["workloads"], ready());
     }
 
     fn nothing_is_left(&self, down: &Finished) {
         let document = down.exit(0);
-        assert_eq!((&document["aws"], &document["cluster"]), (&json!([]), &json!([])), "{document}");
+        assert_eq!(
+            (&document["aws"], &document["cluster"]),
+            (&json!([]), &json!([])),
+            "{document}"
+        );
         assert_eq!(document["sandbox_stopped"], false, "who started the platform stops it");
         let aws = &self.aws;
         assert!(aws.eks("/clusters/sandbox").is_none(), "the cluster is gone");
@@ -462,7 +624,11 @@ impl Story<'_> {
         }
         let nothing = Vec::<String>::new();
         assert_eq!(aws.iam("ListRoles", &[], "RoleName"), nothing, "no role");
-        assert_eq!(aws.iam("ListPolicies", &[("Scope", "Local")], "PolicyName"), nothing, "no policy");
+        assert_eq!(
+            aws.iam("ListPolicies", &[("Scope", "Local")], "PolicyName"),
+            nothing,
+            "no policy"
+        );
         assert_eq!(aws.queues(), nothing, "no queue");
         assert_eq!(aws.rules(), nothing, "no rule");
         assert_eq!(aws.secrets(), nothing, "no secret");
@@ -481,12 +647,20 @@ impl Story<'_> {
         let definitions = kubectl.run(&["get", "customresourcedefinitions", "--output=name"]);
         assert_eq!(definitions, "", "no kind of Argo CD");
         let roles = kubectl.run(&["get", "clusterroles,clusterrolebindings,apiservices", "--output=name"]);
-        let ours = roles.lines().filter(|l| ["argocd", "prometheus", "external.metrics"].iter().any(|n| l.contains(n)));
+        let ours = roles.lines().filter(|l| {
+            ["argocd", "prometheus", "external.metrics"]
+                .iter()
+                .any(|n| l.contains(n))
+        });
         assert_eq!(ours.collect::<Vec<_>>(), Vec::<&str>::new(), "nothing cluster-wide");
 
         let again = self.project.run(&["down", ENVIRONMENT]);
         let document = again.exit(0);
-        assert_eq!((&document["changed"], &document["was_there"]), (&json!(0), &json!(false)), "{again}");
+        assert_eq!(
+            (&document["changed"], &document["was_there"]),
+            (&json!(0), &json!(false)),
+            "{again}"
+        );
         let said = self.project.text(&["down", ENVIRONMENT]);
         assert!(said.contains("is down already; nothing had to be removed"), "{said}");
     }

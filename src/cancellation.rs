@@ -1,3 +1,5 @@
+//! The user's wish to stop.
+
 use std::sync::Arc;
 
 use tokio::sync::watch;
