@@ -119,7 +119,7 @@ impl Workspace {
             arguments.push("-lockfile=readonly");
         }
         self.call(&arguments).expect(&[], cancellation, |_| {}).await?;
-        std::fs::write(&stamp_path, stamp).map_err(|source| TerraformError::Io {
+        std::fs::write(&stamp_path, self.fingerprint()?).map_err(|source| TerraformError::Io {
             what: format!("write {}", stamp_path.display()),
             source,
         })
@@ -134,15 +134,30 @@ impl Workspace {
             let what = format!("read {}", path.display());
             move |source| TerraformError::Io { what, source }
         };
-        let mut files: Vec<PathBuf> = std::fs::read_dir(&self.dir)
-            .map_err(io(&self.dir))?
+        // The root module first, then those that the last `init` found.
+        let manifest = std::fs::read(self.dir.join(".terraform/modules/modules.json")).unwrap_or_default();
+        let installed: Value = serde_json::from_slice(&manifest).unwrap_or_default();
+        let modules = installed["Modules"]
+            .as_array()
+            .into_iter()
             .flatten()
-            .map(|e| e.path())
-            .filter(|p| p.extension().is_some_and(|e| e == "tf" || e == "hcl"))
-            .collect();
-        files.sort();
-        for file in files {
-            hash.update(std::fs::read(&file).map_err(io(&file))?);
+            .filter_map(|m| m["Dir"].as_str());
+        for module in std::iter::once(".").chain(modules.filter(|dir| *dir != ".")) {
+            let dir = self.dir.join(module);
+            let entries = match std::fs::read_dir(&dir) {
+                // A module that has moved makes another fingerprint, which is all that is asked for here.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound && module != "." => continue,
+                entries => entries.map_err(io(&dir))?,
+            };
+            let mut files: Vec<PathBuf> = entries
+                .flatten()
+                .map(|e| e.path())
+                .filter(|p| p.extension().is_some_and(|e| e == "tf" || e == "hcl"))
+                .collect();
+            files.sort();
+            for file in files {
+                hash.update(std::fs::read(&file).map_err(io(&file))?);
+            }
         }
         Ok(hex::encode(hash.finalize()))
     }
