@@ -269,6 +269,17 @@ resource "terraform_data" "last" { depends_on = [terraform_data.slow] }
     let state = workspace.state_list(&never()).await.unwrap();
     assert!(state.contains(&"terraform_data.first".to_owned()), "{state:?}");
     assert!(!state.contains(&"terraform_data.last".to_owned()), "{state:?}");
+    // What was cut off is completed, not replaced.
+    let before = workspace.plan("up", false, &never(), |_| {}).await.unwrap();
+    assert_eq!(
+        (before.counts.add, before.counts.destroy),
+        (2, 1),
+        "Terraform alone would replace it"
+    );
+    assert_eq!(workspace.untaint(&never()).await.unwrap(), ["terraform_data.slow"]);
+    assert_eq!(workspace.untaint(&never()).await.unwrap(), Vec::<String>::new());
+    let after = workspace.plan("up", false, &never(), |_| {}).await.unwrap();
+    assert_eq!((after.counts.add, after.counts.destroy), (1, 0));
     // And it goes on from there.
     module.write("resource \"terraform_data\" \"first\" {}\n");
     let plan = workspace.plan("up", false, &never(), |_| {}).await.unwrap();

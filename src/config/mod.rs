@@ -1,8 +1,10 @@
 //! Environment files: from YAML to settings whose invariants hold, with every mistake placed in its file.
 
+mod backend;
 mod diagnostic;
 mod file;
 mod project;
+mod reader;
 mod resolve;
 mod schema;
 mod settings;

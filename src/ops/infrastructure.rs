@@ -3,9 +3,9 @@ use std::time::{Duration, Instant};
 
 use super::Context;
 use crate::config::Environment;
-use crate::error::{Error, ErrorKind, Result, remove_file};
+use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
 use crate::model::human_duration;
-use crate::terraform::{Plan, Program, ProviderMirror, TerraformEvent, Workspace};
+use crate::terraform::{Plan, Program, ProviderMirror, TerraformError, TerraformEvent, Workspace};
 use crate::workflow::{Cancellation, Probe, Progress, Ran, Step, StepFuture};
 
 /// What the slowest resources usually take, in minutes, so that a person who waits knows what to expect
@@ -175,6 +175,23 @@ impl Step<Context> for PlanStep {
     fn probe<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Probe> {
         Box::pin(async move {
             let cancellation = context.cancellation.clone();
+            if self.destroy {
+                let workspace = context.workspace()?;
+                workspace.init(&cancellation).await?;
+                if workspace.state_list(&cancellation).await?.is_empty() {
+                    return Ok(Probe::Stands("the state is empty".into()));
+                }
+            }
+            let mark = interruption_mark(context);
+            if !self.destroy && mark.exists() {
+                progress.say("looking for what was interrupted");
+                for address in context.workspace()?.untaint(&cancellation).await? {
+                    progress.note(format!(
+                        "{address} was interrupted while it was created; it is completed, not replaced"
+                    ));
+                }
+                remove_file(&mark)?;
+            }
             let plan = plan_with(context.workspace()?, self.destroy, &cancellation, progress).await?;
             let detail = if plan.has_changes {
                 plan.counts.to_string()
@@ -185,6 +202,11 @@ impl Step<Context> for PlanStep {
             Ok(Probe::Stands(detail))
         })
     }
+}
+
+/// Stands while the last apply was interrupted and what it cut off has not been looked for.
+fn interruption_mark(context: &Context) -> std::path::PathBuf {
+    context.private().join("apply.interrupted")
 }
 
 async fn plan_with(
@@ -264,10 +286,15 @@ impl Step<Context> for ApplyStep {
             }
             let mut bar = Bar::new(plan.counts.total());
             let cancellation = context.cancellation.clone();
-            context
+            let applied = context
                 .workspace()?
                 .apply(&plan, &cancellation, |event| bar.tell(event, progress))
-                .await?;
+                .await;
+            if let Err(TerraformError::Interrupted { .. }) = applied {
+                let mark = interruption_mark(context);
+                std::fs::write(&mark, "").or_cannot(|| format!("write {}", mark.display()))?;
+            }
+            applied?;
             context.created = plan.counts.add;
             Ok(Ran::Changed(format!("{} resources", plan.counts.total())))
         })

@@ -269,6 +269,41 @@ impl Workspace {
             .collect())
     }
 
+    /// Takes back the mark "to be replaced" from every resource whose creation was cut off; the next plan then compares
+    /// it with what is there and completes it. Returns their addresses.
+    ///
+    /// When it is interrupted, Terraform has its providers give up waiting for what they are creating, and marks the
+    /// results as tainted although nothing is wrong with them. Replacing them would fail where the new one must stand
+    /// before the old one goes and both have one name.
+    ///
+    /// # Errors
+    /// A command failed.
+    pub async fn untaint(&self, cancellation: &Cancellation) -> Result<Vec<String>, TerraformError> {
+        let call = self.call(&["show", "-json"]);
+        let finished = call.expect(&[], cancellation, |_| {}).await?;
+        let state: Value = serde_json::from_str(&finished.stdout).map_err(|source| TerraformError::Output {
+            command: call.name(),
+            source,
+        })?;
+        let mut addresses = Vec::new();
+        let mut modules = vec![&state["values"]["root_module"]];
+        while let Some(module) = modules.pop() {
+            modules.extend(module["child_modules"].as_array().into_iter().flatten());
+            let resources = module["resources"].as_array().into_iter().flatten();
+            addresses.extend(
+                resources
+                    .filter(|r| r["tainted"] == true && r["deposed_key"].is_null())
+                    .filter_map(|r| r["address"].as_str().map(str::to_owned)),
+            );
+        }
+        for address in &addresses {
+            self.call(&["untaint", "-no-color", "-lock-timeout=300s", address])
+                .expect(&[], cancellation, |_| {})
+                .await?;
+        }
+        Ok(addresses)
+    }
+
     /// The outputs by name.
     ///
     /// # Errors
