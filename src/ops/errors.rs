@@ -94,6 +94,10 @@ impl From<TerraformError> for Error {
             TerraformError::Failed { .. } if text.contains("Failed to query available provider packages") || text.contains("Failed to install provider") => {
                 Some("the provider registry cannot be reached: set mirrors.terraform_providers to a filesystem mirror".to_owned())
             }
+            TerraformError::Failed { .. } if text.contains("AlreadyExists") || text.contains("already exists") => Some(
+                "it is on AWS and not in the state, as when an earlier run was interrupted while it was created: take it into the state with `terraform import ADDRESS ID` in infra/NAME, or remove it, and run the same command again"
+                    .to_owned(),
+            ),
             TerraformError::Failed { .. } if text.contains("lock file") => {
                 Some("run `mfsre render` to restore .terraform.lock.hcl".to_owned())
             }
