@@ -175,12 +175,10 @@ impl Step<Context> for PlanStep {
     fn probe<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Probe> {
         Box::pin(async move {
             let cancellation = context.cancellation.clone();
-            if self.destroy {
-                let workspace = context.workspace()?;
-                workspace.init(&cancellation).await?;
-                if workspace.state_list(&cancellation).await?.is_empty() {
-                    return Ok(Probe::Stands("the state is empty".into()));
-                }
+            // Terraform reads a state only in a folder that is set up.
+            context.workspace()?.init(&cancellation).await?;
+            if self.destroy && context.workspace()?.state_list(&cancellation).await?.is_empty() {
+                return Ok(Probe::Stands("the state is empty".into()));
             }
             let mark = interruption_mark(context);
             if !self.destroy && mark.exists() {
