@@ -31,9 +31,18 @@ pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
 }
 
 /// A call of cargo.
+///
+/// `cargo xtask` sets variables that describe this package. Build scripts that ask for them (ring's does) would run again, and everything
+/// above them would be compiled again, each time cargo is called with them after it was called without.
 pub(crate) fn cargo_command(arguments: &[&str]) -> Command {
     let mut cargo = command(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(arguments);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(name);
+        }
+    }
     cargo
 }
 

@@ -4,6 +4,8 @@ use crate::process::{cargo, cargo_command, run as run_command};
 use crate::report::Report;
 use crate::setup;
 
+const END_TO_END: [&str; 3] = ["test", "--workspace", "--all-features"];
+
 /// Runs the fast tier, and with `end_to_end` the other one too.
 pub(crate) fn run(end_to_end: bool) -> Result<(), String> {
     let mut report = Report::default();
@@ -21,33 +23,15 @@ pub(crate) fn run(end_to_end: bool) -> Result<(), String> {
         report.part("build end-to-end tests", || {
             cargo(&["build", "--workspace", "--all-targets", "--all-features"])
         })?;
+        // The whole workspace each time, and the tests by name: one package alone has other features of its dependencies, and would
+        // compile them again.
         report.part("the sandbox, end to end", || {
-            run_command(
-                cargo_command(&[
-                    "test",
-                    "--package",
-                    "mfsre-sandbox",
-                    "--features",
-                    "e2e",
-                    "--",
-                    "--test-threads=1",
-                ])
-                .env("MFSRE_TEST_PYTHON", &python),
-            )
+            let tests = ["--lib", "--test", "platform", "--", "--test-threads=1"];
+            run_command(cargo_command(&[&END_TO_END[..], &tests].concat()).env("MFSRE_TEST_PYTHON", &python))
         })?;
         report.part("mfsre, end to end", || {
-            cargo(&[
-                "test",
-                "--package",
-                "mfsre",
-                "--features",
-                "e2e",
-                "--test",
-                "e2e",
-                "--",
-                "--test-threads=1",
-                "--nocapture",
-            ])
+            let tests = ["--test", "e2e", "--", "--test-threads=1", "--nocapture"];
+            cargo(&[&END_TO_END[..], &tests].concat())
         })?;
     }
     report.print();
