@@ -16,12 +16,18 @@ fn main() {
         text: FILE.into(),
     };
     let environment = parse(source(), "demo", today).unwrap().environment;
-    row("parse the environment file", 200, || {
-        drop(parse(source(), "demo", today).unwrap())
-    });
-    row("render in memory", 200, || {
-        drop(render(&environment, None, None).unwrap())
-    });
+    row(
+        "parse the environment file",
+        200,
+        || {},
+        || drop(parse(source(), "demo", today).unwrap()),
+    );
+    row(
+        "render in memory",
+        200,
+        || {},
+        || drop(render(&environment, None, None).unwrap()),
+    );
 
     let project = tempfile::tempdir().unwrap();
     std::fs::create_dir(project.path().join("environments")).unwrap();
@@ -37,14 +43,21 @@ fn main() {
         assert!(status.success());
     };
     program(&["render", "demo"]);
-    row("mfsre render, nothing to write", 50, || program(&["render", "demo"]));
-    row("mfsre render, every file to write", 50, || {
-        std::fs::remove_dir_all(project.path().join("cd")).unwrap();
-        std::fs::remove_dir_all(project.path().join("infra")).unwrap();
-        std::fs::remove_dir_all(project.path().join("modules")).unwrap();
-        program(&["render", "demo"]);
+    row(
+        "mfsre render, nothing to write",
+        50,
+        || {},
+        || program(&["render", "demo"]),
+    );
+    let remove = || {
+        for folder in ["cd", "infra", "modules"] {
+            std::fs::remove_dir_all(project.path().join(folder)).unwrap();
+        }
+    };
+    row("mfsre render, every file to write", 50, remove, || {
+        program(&["render", "demo"])
     });
-    row("mfsre --version, which does nothing", 50, program_version);
+    row("mfsre --version, which does nothing", 50, || {}, program_version);
 }
 
 fn program_version() {
@@ -56,11 +69,12 @@ fn program_version() {
     assert!(status.success());
 }
 
-/// Prints minimum, median and maximum of `runs` runs in milliseconds.
-fn row(name: &str, runs: usize, mut work: impl FnMut()) {
+/// Prints minimum, median and maximum of `runs` runs in milliseconds; `prepare` is not timed.
+fn row(name: &str, runs: usize, prepare: impl Fn(), mut work: impl FnMut()) {
     work();
     let mut times: Vec<Duration> = (0..runs)
         .map(|_| {
+            prepare();
             let started = Instant::now();
             work();
             started.elapsed()
