@@ -1,7 +1,7 @@
 //! One environment file to a running GitOps platform on Amazon EKS, and back.
 //!
 //! Layers, each calling only those below it: [`cli`], [`commands`], [`ops`], [`workflow`], the adapters
-//! ([`terraform`], [`aws`], [`kubernetes`], [`git`], [`render`]), [`config`], [`model`].
+//! ([`terraform`], [`aws`], [`kubernetes`], [`git`], [`render`]), [`config`], [`model`]. Beside them [`yaml`], which edits text.
 
 pub mod aws;
 mod cancellation;
@@ -18,3 +18,4 @@ pub mod render;
 pub mod terraform;
 pub mod ui;
 pub mod workflow;
+pub mod yaml;

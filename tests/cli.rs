@@ -45,6 +45,7 @@ fn every_command_explains_itself() {
         "sandbox stop",
         "sandbox status",
         "sandbox logs",
+        "bump",
         "schema",
         "completions",
     ] {

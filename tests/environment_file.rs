@@ -93,6 +93,8 @@ const SETTINGS: &[Setting] = &[
         good: ["http://prometheus.monitoring.svc:9090"],
         bad: ["prometheus:9090", "ftp://host", "\"\"", "https://user:secret@host/", "\"http://\""]),
     setting!("images.registry", REPOSITORY, good: ["ghcr.io/acme", "localhost:5000/x"], bad: ["\"\"", "ghcr.io/Acme", "ghcr.io/acme/", "https://ghcr.io/a b"]),
+    setting!("images.versions.main-service", REPOSITORY, good: ["1.4.0", "\"1.4\"", "_x", "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", "v1@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"], bad: ["\"\"", "-1", "1/2", "acme/app:1", "sha256:abc", "1@sha512:abc"]),
+    setting!("images.versions.exporter", REPOSITORY, good: ["1.4.0"], bad: ["\"a b\""]),
     setting!("git.revision", REPOSITORY, good: ["main", "release/1.2", "HEAD"], bad: ["\"\"", "-main", "a..b", "a b", "refs/", "\"main\\nx\"", "'${x}'"]),
     setting!("git.host", REPOSITORY, good: ["github", "manual"], bad: ["gitlab", "\"\""]),
     setting!("git.api_url", REPOSITORY, good: ["https://git.example.com/api/v3"], bad: ["git.example.com", "https://token@git.example.com"]),
@@ -114,25 +116,31 @@ fn file(setting: &Setting, value: &str) -> String {
     with_setting(&besides, setting.path, value)
 }
 
-#[test]
-fn every_setting_of_the_schema_has_good_and_bad_values_here() {
-    let schema = mfsre::config::schema();
-    let mut known = BTreeSet::new();
-    for (key, property) in schema["properties"].as_object().unwrap() {
-        let object = property["anyOf"]
+/// The dotted paths of every setting below `object`.
+fn settings_of(schema: &serde_json::Value, object: &serde_json::Value, above: &str, known: &mut BTreeSet<String>) {
+    for (key, property) in object["properties"].as_object().unwrap() {
+        let path = format!("{above}{key}");
+        let nested = property["anyOf"]
             .as_array()
             .into_iter()
             .flatten()
             .chain(property["allOf"].as_array().into_iter().flatten())
             .chain([property])
             .find_map(|p| p["$ref"].as_str())
-            .map(|reference| &schema["definitions"][reference.rsplit('/').next().unwrap()]["properties"])
-            .and_then(|p| p.as_object());
-        match object {
-            Some(nested) => known.extend(nested.keys().map(|k| format!("{key}.{k}"))),
-            None => drop(known.insert(key.clone())),
+            .map(|reference| &schema["definitions"][reference.rsplit('/').next().unwrap()])
+            .filter(|definition| definition["properties"].is_object());
+        match nested {
+            Some(nested) => settings_of(schema, nested, &format!("{path}."), known),
+            None => drop(known.insert(path)),
         }
     }
+}
+
+#[test]
+fn every_setting_of_the_schema_has_good_and_bad_values_here() {
+    let schema = mfsre::config::schema();
+    let mut known = BTreeSet::new();
+    settings_of(&schema, &schema, "", &mut known);
     let tested: BTreeSet<String> = SETTINGS.iter().map(|s| s.path.to_owned()).collect();
     assert_eq!(known, tested);
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::ui::{ColorChoice, OutputFormat};
@@ -53,7 +53,7 @@ pub struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Start a project: environment files, their JSON Schema, .gitignore
+    /// Start a project: environment files, their JSON Schema, .gitignore, workflows
     Init {
         /// Git repository that Argo CD reads
         #[arg(long, value_name = "URL")]
@@ -61,6 +61,9 @@ pub enum Command {
         /// Environment to write; may be given more than once [default: demo]
         #[arg(long, value_name = "NAME")]
         environment: Vec<String>,
+        /// Write the workflows of a pipeline, and a service with its Dockerfile to begin with
+        #[arg(long, value_enum, default_value = "none")]
+        ci: Ci,
     },
     /// Check environment files
     Validate {
@@ -149,6 +152,21 @@ pub enum Command {
     /// The local platform of a sandbox environment
     #[command(subcommand)]
     Sandbox(Sandbox),
+    /// Set the version of a chart's image, and change nothing else
+    Bump {
+        /// Chart, a folder of cd/charts
+        #[arg(value_name = "CHART")]
+        chart: String,
+        /// The image's tag, its digest (sha256:...), or TAG@sha256:...
+        #[arg(long, value_name = "TAG|DIGEST")]
+        image_tag: String,
+        /// For this environment only, in its file; the chart keeps its version
+        #[arg(long, value_name = "ENV")]
+        environment: Option<String>,
+        /// Commit the changed files, and nothing else
+        #[arg(long)]
+        commit: bool,
+    },
     /// Print the JSON Schema of environment files
     Schema,
     /// Print a completion script
@@ -156,6 +174,15 @@ pub enum Command {
         /// Shell
         shell: Shell,
     },
+}
+
+/// Whose pipeline `mfsre init` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Ci {
+    /// GitHub Actions
+    Github,
+    /// None
+    None,
 }
 
 /// `mfsre secrets`
@@ -262,6 +289,7 @@ impl Command {
             Self::Sandbox(Sandbox::Logs { .. }) => "sandbox logs",
             Self::Sandbox(Sandbox::Supervise { .. }) => "sandbox supervise",
             Self::Sandbox(Sandbox::Exec { .. }) => "sandbox exec",
+            Self::Bump { .. } => "bump",
             Self::Schema => "schema",
             Self::Completions { .. } => "completions",
         }
@@ -285,6 +313,7 @@ impl Command {
                 | Sandbox::Status { environment }
                 | Sandbox::Logs { environment, .. },
             ) => Some(environment),
+            Self::Bump { environment, .. } => environment.as_deref(),
             _ => None,
         }
     }

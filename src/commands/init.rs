@@ -2,23 +2,26 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use super::Session;
+use crate::cli::Ci;
 use crate::error::{IoContext as _, Result};
 use crate::ops::{InitOptions, init};
 
-pub(super) fn run(session: &Session, repository: Option<String>, environments: Vec<String>) -> Result<u8> {
+pub(super) fn run(session: &Session, repository: Option<String>, environments: Vec<String>, ci: Ci) -> Result<u8> {
     let root = match &session.global.project {
         Some(dir) => dir.clone(),
         None => std::env::current_dir().or_cannot(|| "find the current folder".into())?,
     };
     let missing_url = repository.is_none();
-    let first = environments.first().cloned().unwrap_or_else(|| "demo".into());
     let summary = init(
         &root,
         &InitOptions {
             repository,
             environments,
+            github: ci == Ci::Github,
+            today: session.today,
         },
     )?;
+    let first = summary.environments.first().map_or("demo", String::as_str);
     let mut text = String::new();
     let list = |text: &mut String, verb: &str, paths: &[PathBuf]| {
         for path in paths {
@@ -37,6 +40,12 @@ pub(super) fn run(session: &Session, repository: Option<String>, environments: V
         let _ = writeln!(
             text,
             "next: set access.administrators in environments/{first}.yaml, then run `mfsre up {first}`"
+        );
+    }
+    if ci == Ci::Github {
+        let _ = writeln!(
+            text,
+            "for the pipeline: set the default of the input repository in .github/actions/mfsre/action.yaml, and the roles and variables that docs/github-actions.md of mfsre names"
         );
     }
     session.printer.result("init", None, &text, &summary)?;

@@ -1,5 +1,6 @@
 //! One file for each command: resolve settings, call one operation, print its result.
 
+mod bump;
 mod completions;
 mod down;
 mod init;
@@ -86,7 +87,8 @@ async fn run(cli: Cli, printer: Printer) -> Result<u8> {
         Command::Init {
             repository,
             environment,
-        } => init::run(&session, repository, environment),
+            ci,
+        } => init::run(&session, repository, environment, ci),
         Command::Validate { environments } => validate::run(&session, environments),
         Command::Render { environment, check } => render::run(&session, &environment, check).await,
         Command::Plan {
@@ -115,6 +117,12 @@ async fn run(cli: Cli, printer: Printer) -> Result<u8> {
         Command::Token { environment } => token::run(&session, &environment).await,
         Command::Secrets(Secrets::Show(secret)) => secrets::run(&session, secret).await,
         Command::Sandbox(command) => sandbox::run(&session, command).await,
+        Command::Bump {
+            chart,
+            image_tag,
+            environment,
+            commit,
+        } => bump::run(&session, &chart, &image_tag, environment, commit).await,
         Command::Schema => schema::run(&session),
         Command::Completions { shell } => completions::run(&session, shell),
     }

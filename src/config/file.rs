@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use crate::model::{
-    CapacityType, Cidr, ClusterVersion, EnvironmentName, InstanceType, PrincipalArn, Region, RepositoryUrl, VpcCidr,
+    CapacityType, Cidr, ClusterVersion, EnvironmentName, ImageVersion, InstanceType, PrincipalArn, Region,
+    RepositoryUrl, VpcCidr,
 };
 
 type Text = Option<Spanned<String>>;
@@ -204,6 +205,20 @@ pub struct ImagesFile {
     /// Registry and path before the images' names; by default ghcr.io/ and the repository's owner.
     #[schemars(with = "Option<String>")]
     pub registry: Text,
+    /// Versions that go over those of the charts, in this environment only; `mfsre bump CHART --environment` sets them.
+    pub versions: Option<ImageVersionsFile>,
+}
+
+/// Versions of the workloads' images.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ImageVersionsFile {
+    /// A tag, a digest (`sha256:...`), or `TAG@sha256:...`.
+    #[schemars(with = "Option<ImageVersion>")]
+    pub main_service: Text,
+    /// A tag, a digest (`sha256:...`), or `TAG@sha256:...`.
+    #[schemars(with = "Option<ImageVersion>")]
+    pub exporter: Text,
 }
 
 /// The git host.

@@ -125,8 +125,14 @@ impl Reader {
             .as_ref()
             .and_then(RepositoryUrl::owner_and_name)
             .map_or("owner", |(owner, _)| owner);
+        let images = file.images.unwrap_or_default();
+        let versions = images.versions.unwrap_or_default();
+        let versions = [
+            ("main-service", self.scalar(versions.main_service.as_ref())),
+            ("exporter", self.scalar(versions.exporter.as_ref())),
+        ];
         let registry = self.text(
-            file.images.unwrap_or_default().registry.as_ref(),
+            images.registry.as_ref(),
             "a registry and path",
             |s| {
                 !s.is_empty()
@@ -138,6 +144,10 @@ impl Reader {
         );
         let images = Images {
             registry: registry.unwrap_or_else(|| format!("ghcr.io/{}", owner.to_ascii_lowercase())),
+            versions: versions
+                .into_iter()
+                .filter_map(|(name, version)| Some((name, version?)))
+                .collect(),
         };
         let git_file = file.git.unwrap_or_default();
         let revision = self

@@ -9,8 +9,8 @@ use serde::Serialize;
 use url::Url;
 
 use crate::model::{
-    CapacityType, Cidr, ClusterVersion, EnvironmentName, InstanceType, Invalid, Names, PrincipalArn, Region,
-    RepositoryUrl, Scalar, VpcCidr,
+    CapacityType, Cidr, ClusterVersion, EnvironmentName, ImageVersion, InstanceType, Invalid, Names, PrincipalArn,
+    Region, RepositoryUrl, Scalar, VpcCidr,
 };
 
 /// An environment, complete.
@@ -183,6 +183,8 @@ pub struct Observability {
 pub struct Images {
     /// Registry and path before the images' names.
     pub registry: String,
+    /// Versions that go over those of the charts, by the image's name.
+    pub versions: BTreeMap<&'static str, ImageVersion>,
 }
 
 /// Git host.

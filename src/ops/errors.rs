@@ -2,7 +2,7 @@
 
 use crate::aws::AwsError;
 use crate::error::{Error, ErrorKind};
-use crate::git::{GitError, HostError};
+use crate::git::{CheckoutError, GitError, HostError};
 use crate::kubernetes::KubernetesError;
 use crate::render::RenderError;
 use crate::terraform::TerraformError;
@@ -43,6 +43,26 @@ impl From<GitError> for Error {
             None => shown,
         };
         shown.hint(hint)
+    }
+}
+
+impl From<CheckoutError> for Error {
+    fn from(error: CheckoutError) -> Self {
+        let hint = match &error {
+            CheckoutError::Git(_) => None,
+            CheckoutError::NotARepository(_) => Some("run `git init` there, or leave out --commit".to_owned()),
+            CheckoutError::Underway(_) => Some("finish or abort it, and run the same command again".to_owned()),
+            CheckoutError::Detached => Some("check a branch out, for example `git switch main`".to_owned()),
+            CheckoutError::NoIdentity(_) => {
+                Some("say who commits: git config user.name NAME && git config user.email ADDRESS".to_owned())
+            }
+        };
+        let shown = match error {
+            CheckoutError::Git(error) => return error.into(),
+            CheckoutError::NoIdentity(ref output) => Self::failed(error.to_string()).cause(output.clone()),
+            ref other => Self::failed(other.to_string()),
+        };
+        with_hint(shown, hint)
     }
 }
 

@@ -1,18 +1,25 @@
 use std::path::{Path, PathBuf};
 
+use include_dir::{Dir, include_dir};
+use jiff::civil::Date;
 use serde::Serialize;
 
-use crate::config::schema;
+use crate::config::{Project, schema};
 use crate::error::{Error, ErrorKind, IoContext as _, Result};
 use crate::model::{EnvironmentName, RepositoryUrl, Scalar as _};
+use crate::render::pipeline;
 
 /// What `init` shall make.
 #[derive(Debug, Clone)]
 pub struct InitOptions {
     /// Repository that Argo CD reads.
     pub repository: Option<String>,
-    /// Environments.
+    /// Environments; none for those that are there, or else `demo`.
     pub environments: Vec<String>,
+    /// Write the workflows of GitHub Actions, and a service with its Dockerfile.
+    pub github: bool,
+    /// The day on which environment files are read.
+    pub today: Date,
 }
 
 /// What `init` made.
@@ -22,6 +29,8 @@ pub struct InitSummary {
     pub written: Vec<PathBuf>,
     /// Files that were there and stay as they are.
     pub kept: Vec<PathBuf>,
+    /// The environments, new ones and those that were there.
+    pub environments: Vec<String>,
 }
 
 /// Where a repository URL has to be filled in.
@@ -45,28 +54,41 @@ pub fn init(root: &Path, options: &InitOptions) -> Result<InitSummary> {
         .map(RepositoryUrl::parse)
         .transpose()
         .map_err(invalid)?;
-    let names = if options.environments.is_empty() {
-        vec!["demo".to_owned()]
-    } else {
-        options.environments.clone()
-    };
-    let mut files = Vec::new();
+    let (mut names, on_aws) = present(root, options.today)?;
+    if names.is_empty() && options.environments.is_empty() {
+        names.push("demo".to_owned());
+    }
+    if !options.environments.is_empty() {
+        names.clone_from(&options.environments);
+    }
+    let mut files: Vec<(PathBuf, Vec<u8>)> = Vec::new();
     for name in &names {
         let name = EnvironmentName::parse(name).map_err(invalid)?;
         let url = repository.as_ref().map_or(PLACEHOLDER, RepositoryUrl::as_str);
         files.push((
             PathBuf::from(format!("environments/{name}.yaml")),
-            environment_file(&name, url),
+            environment_file(&name, url).into_bytes(),
         ));
     }
     let mut schema = serde_json::to_string_pretty(&schema())
         .map_err(|e| Error::failed("cannot write the JSON Schema").cause(e.to_string()))?;
     schema.push('\n');
-    files.push((PathBuf::from("environments/schema.json"), schema));
-    files.push((PathBuf::from(".gitignore"), GITIGNORE.to_owned()));
+    files.push((PathBuf::from("environments/schema.json"), schema.into_bytes()));
+    files.push((PathBuf::from(".gitignore"), GITIGNORE.into()));
+    if options.github {
+        let mut deployed: Vec<&str> = on_aws.iter().chain(&options.environments).map(String::as_str).collect();
+        if deployed.is_empty() {
+            deployed.push("demo");
+        }
+        deployed.sort_unstable();
+        deployed.dedup();
+        files.extend(pipeline(&deployed)?);
+        files.extend(services());
+    }
     let mut summary = InitSummary {
         written: Vec::new(),
         kept: Vec::new(),
+        environments: names,
     };
     for (path, contents) in files {
         let target = root.join(&path);
@@ -81,6 +103,48 @@ pub fn init(root: &Path, options: &InitOptions) -> Result<InitSummary> {
         summary.written.push(path);
     }
     Ok(summary)
+}
+
+/// The environments that are there, and those of them that are no sandbox.
+fn present(root: &Path, today: Date) -> Result<(Vec<String>, Vec<String>)> {
+    if !root.join("environments").is_dir() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let project = Project::find(Some(root))?;
+    let names = project.environments()?;
+    let is_sandbox = |name: &String| {
+        project
+            .load(name, today)
+            .is_ok_and(|loaded| loaded.environment.is_sandbox())
+    };
+    let on_aws = names.iter().filter(|name| !is_sandbox(name)).cloned().collect();
+    Ok((names, on_aws))
+}
+
+static SERVICES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/services");
+
+/// The services of this repository, which a project begins with: what tools left beside the sources stays out.
+fn services() -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    let mut pending: Vec<&Dir<'_>> = SERVICES.dirs().collect();
+    while let Some(dir) = pending.pop() {
+        for file in dir.files().filter(|file| is_source(file.path())) {
+            files.push((Path::new("services").join(file.path()), file.contents().to_vec()));
+        }
+        pending.extend(dir.dirs().filter(|dir| is_source(dir.path())));
+    }
+    files.sort();
+    files
+}
+
+fn is_source(path: &Path) -> bool {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return false;
+    };
+    match name.strip_prefix('.') {
+        Some(hidden) => ["dockerignore", "gitignore", "python-version"].contains(&hidden),
+        None => name != "__pycache__" && !name.ends_with(".pyc") && !name.ends_with(".egg-info"),
+    }
 }
 
 const GITIGNORE: &str = "# Plans, journal and lock of mfsre, and Terraform's working files; none belongs into Git.\n.mfsre/\n.terraform/\n*.tfstate\n*.tfstate.*\n*.tfplan\n";

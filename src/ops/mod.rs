@@ -4,6 +4,7 @@
 mod adapter;
 mod applications;
 mod bootstrap;
+mod bump;
 mod context;
 mod credentials;
 mod down;
@@ -17,6 +18,7 @@ mod sandbox;
 mod status;
 mod up;
 
+pub use bump::{BumpOptions, BumpSummary, ChangedValue, bump};
 pub use context::{Context, Options};
 pub use down::{DownSummary, down};
 pub use infrastructure::plan;

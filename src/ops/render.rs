@@ -4,14 +4,16 @@ use crate::error::{IoContext as _, Result};
 use crate::render::{Tree, render};
 use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
-/// Renders an environment with the project's own templates.
+/// Renders an environment with the project's own templates, and with the image versions that stand in its charts.
 ///
 /// # Errors
-/// A template is wrong, or Argo CD's manifest is needed and not given.
+/// A template is wrong, Argo CD's manifest is needed and not given, or a chart's image version cannot be read.
 pub fn render_tree(project: &Project, environment: &Environment, manifest: Option<&[u8]>) -> Result<Tree> {
     let overrides = project.root().join("templates");
     let overrides = overrides.is_dir().then_some(overrides);
-    Ok(render(environment, overrides.as_deref(), manifest)?)
+    let mut tree = render(environment, overrides.as_deref(), manifest)?;
+    tree.keep_pins(project.root())?;
+    Ok(tree)
 }
 
 /// Argo CD's install manifest, where the environment carries it in Git.

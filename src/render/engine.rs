@@ -101,6 +101,18 @@ pub fn render(
     Ok(Tree::new(files, environment.name.clone()))
 }
 
+/// Renders one YAML template that is no part of an environment.
+pub(super) fn render_yaml(path: &Path, template: &str, values: &serde_json::Value) -> Result<String, RenderError> {
+    let wrong = |source| RenderError::Template {
+        path: path.to_owned(),
+        source: Box::new(source),
+    };
+    let templates = Templates::from([(path.to_owned(), Cow::Owned(template.as_bytes().to_vec()))]);
+    let tera = engine(&templates, &[".yaml.tera"], quote_json)?;
+    let context = Context::from_serialize(values).map_err(wrong)?;
+    tera.render(&path.to_string_lossy(), &context).map_err(wrong)
+}
+
 /// Where the file made from a template goes; `None` for templates that are not part of an environment.
 fn target(path: &Path, environment: &Environment) -> Option<PathBuf> {
     let text = path.to_str()?;

@@ -6,10 +6,13 @@
 
 mod diff;
 mod engine;
-mod tree;
+mod github;
+pub(crate) mod pins;
+pub(crate) mod tree;
 mod values;
 
 pub use diff::{Change, ChangeKind};
 pub use engine::{RenderError, render};
+pub use github::{action, pipeline};
 pub use tree::{Tree, WriteSummary};
 pub use values::{helm_values, left_out, terraform_variables};

@@ -3,6 +3,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::diff::{Change, ChangeKind};
+use super::pins;
 use crate::error::{IoContext as _, Result};
 use crate::model::EnvironmentName;
 
@@ -41,6 +42,22 @@ impl Tree {
     #[must_use]
     pub fn get(&self, path: &Path) -> Option<&[u8]> {
         self.files.get(path).map(Vec::as_slice)
+    }
+
+    /// Takes over what belongs to the project in the files below `root`: the charts' image versions, which `mfsre bump`
+    /// sets.
+    ///
+    /// # Errors
+    /// A chart's file cannot be read, or its version is none.
+    pub fn keep_pins(&mut self, root: &Path) -> Result<()> {
+        for (path, contents) in &mut self.files {
+            let Some(old) = pins::of(path).and_then(|pins| Some((pins, read(&root.join(path)).transpose()?))) else {
+                continue;
+            };
+            let (pins, old) = (old.0, old.1?);
+            *contents = pins::keep(path, pins, &old, contents)?;
+        }
+        Ok(())
     }
 
     /// How the files below `root` differ from the tree, sorted by path.
@@ -133,12 +150,17 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-fn write_atomically(path: &Path, contents: &[u8]) -> Result<()> {
+/// Puts a file in place whole, with the mode of the one that is there.
+pub(crate) fn write_atomically(path: &Path, contents: &[u8]) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let cannot = || format!("write {}", path.display());
     std::fs::create_dir_all(dir).or_cannot(|| format!("create {}", dir.display()))?;
+    let permissions = match std::fs::metadata(path) {
+        Ok(metadata) => metadata.permissions(),
+        Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o644),
+    };
     let mut file = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .permissions(permissions)
         .tempfile_in(dir)
         .or_cannot(cannot)?;
     file.write_all(contents).or_cannot(cannot)?;

@@ -79,11 +79,27 @@ fn values(environment: &Environment) -> Value {
         },
         "autoscaling": { "provider": e.autoscaling.provider },
         "observability": observability(e),
-        "mainService": {},
-        "exporter": {},
+        "mainService": version(e, "main-service"),
+        "exporter": version(e, "exporter"),
         "prometheus": {},
         "prometheusAdapter": {},
     })
+}
+
+/// The environment's own version of an image, if it has one. It replaces both of the chart's pins: a digest there would go
+/// over the tag here.
+fn version(environment: &Environment, image: &str) -> Value {
+    match environment.images.versions.get(image) {
+        None => json!({}),
+        Some(version) => {
+            let mut pins = serde_json::Map::new();
+            if let Some(tag) = version.tag() {
+                pins.insert("tag".into(), tag.into());
+            }
+            pins.insert("digest".into(), version.digest().unwrap_or_default().into());
+            json!({ "image": pins })
+        }
+    }
 }
 
 /// Which addons the environment gets. A sandbox reaches no chart on the internet.

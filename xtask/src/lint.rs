@@ -37,6 +37,8 @@ pub(crate) fn run(parts: &[&str]) -> Result<(), String> {
     })?;
     report.part("helm lint", helm)?;
     report.part("promtool", promtool)?;
+    report.part("workflows", workflows)?;
+    report.part("hadolint", hadolint)?;
     report.part("cargo-deny", || {
         let deny = setup::cargo_deny()?;
         execute(command(deny).args(["--all-features", "check", "licenses", "bans", "sources"]))
@@ -117,10 +119,59 @@ fn promtool() -> Result<(), String> {
     )
 }
 
+/// Lints this repository's workflows, and those that `mfsre init` writes.
+fn workflows() -> Result<(), String> {
+    let actionlint = setup::check_tool("actionlint")?;
+    let shellcheck = setup::python_tool("shellcheck")?;
+    let zizmor = setup::python_tool("zizmor")?;
+    let project = scratch("workflows")?;
+    // actionlint looks for the actions of a project at the top of its repository.
+    execute(command("git").args(["init", "--quiet"]).arg(&project))?;
+    mfsre(&["init", "--ci", "github", "--project"], &project)?;
+    for folder in [root(), project] {
+        execute(
+            command(&actionlint)
+                .arg("-shellcheck")
+                .arg(&shellcheck)
+                .arg("-pyflakes=")
+                .current_dir(&folder),
+        )?;
+        let audited = [folder.join(".github"), folder.join("action.yaml")];
+        execute(
+            command(&zizmor)
+                .args(["--offline", "--persona", "pedantic", "--quiet"])
+                .args(audited.iter().filter(|path| path.exists())),
+        )?;
+    }
+    Ok(())
+}
+
+/// Lints every Dockerfile.
+fn hadolint() -> Result<(), String> {
+    let output = command("git")
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .output()
+        .map_err(|e| format!("cannot run git: {e}"))?;
+    let files = String::from_utf8_lossy(&output.stdout).into_owned();
+    let dockerfiles: Vec<&str> = files
+        .split('\0')
+        .filter(|path| Path::new(path).file_name().is_some_and(|name| name == "Dockerfile"))
+        .collect();
+    if dockerfiles.is_empty() {
+        return Ok(());
+    }
+    execute(command(setup::python_tool("hadolint")?).args(dockerfiles))
+}
+
 fn render(project: &Path, environment: &str) -> Result<(), String> {
-    let program = root().join("target/debug/mfsre");
+    mfsre(&["render", environment, "--project"], project)
+}
+
+/// Runs the program as it stands in this repository.
+fn mfsre(arguments: &[&str], project: &Path) -> Result<(), String> {
     cargo(&["build", "--quiet", "--package", "mfsre"])?;
-    execute(command(program).args(["render", environment, "--project"]).arg(project))
+    let program = root().join("target/debug/mfsre");
+    execute(command(program).args(arguments).arg(project))
 }
 
 fn charts(dir: &Path) -> Result<Vec<PathBuf>, String> {

@@ -240,20 +240,30 @@ pub(crate) const TOOLS: &[Tool] = &[
 ];
 
 /// Programs that only the project's own checks need.
-pub(crate) const CHECKS: &[Tool] = &[Tool {
-    name: "promtool",
-    version: "v3.13.5",
-    version_arguments: &["--version"],
-    accepts: Accepts::Minor(5),
-    prebuilt: &[],
-    // Of the service discoveries, most of them with a cloud's whole SDK, only that of Kubernetes is used here.
-    build: go_build!(
-        "prometheus",
-        "github.com/prometheus/prometheus/cmd/promtool",
-        &["github.com/prometheus/common/version.Version=3.13.5"],
-        "remove_all_sd,enable_kubernetes_sd"
-    ),
-}];
+pub(crate) const CHECKS: &[Tool] = &[
+    Tool {
+        name: "promtool",
+        version: "v3.13.5",
+        version_arguments: &["--version"],
+        accepts: Accepts::Minor(5),
+        prebuilt: &[],
+        // Of the service discoveries, most of them with a cloud's whole SDK, only that of Kubernetes is used here.
+        build: go_build!(
+            "prometheus",
+            "github.com/prometheus/prometheus/cmd/promtool",
+            &["github.com/prometheus/common/version.Version=3.13.5"],
+            "remove_all_sd,enable_kubernetes_sd"
+        ),
+    },
+    Tool {
+        name: "actionlint",
+        version: "v1.7.12",
+        version_arguments: &["-version"],
+        accepts: Accepts::Minor(7),
+        prebuilt: &[],
+        build: go_build!("actionlint", "github.com/rhysd/actionlint/cmd/actionlint", &[]),
+    },
+];
 
 /// The module from which the install manifest can be taken.
 pub(crate) const ARGO_CD_MODULE: &str = "github.com/argoproj/argo-cd/v3@v3.5.7";
