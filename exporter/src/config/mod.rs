@@ -194,5 +194,13 @@ impl Config {
     }
 }
 
+/// The mapping of a list of metrics as a configuration has it.
+#[cfg(test)]
+pub(crate) fn mapping_of(metrics: &str) -> Result<Mapping, ConfigError> {
+    let config = read::read("test.yaml", &format!("modules:\n  default:\n    metrics: {metrics}"))?;
+    let module = config.modules.into_iter().next().and_then(Arc::into_inner);
+    module.map(|module| module.mapping).ok_or(ConfigError::Nothing)
+}
+
 #[cfg(test)]
 mod tests;
