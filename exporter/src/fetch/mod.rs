@@ -1,0 +1,11 @@
+//! Asks targets for documents.
+
+mod client;
+mod error;
+mod resolver;
+mod tls;
+
+pub(crate) use client::{Client, Endpoint};
+pub(crate) use error::{FetchError, Reason};
+pub(crate) use resolver::{Addresses, Resolver};
+pub(crate) use tls::{ClientCertificate, Tls};

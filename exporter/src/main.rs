@@ -1,0 +1,7 @@
+//! The program `mfsre-exporter`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mfsre_exporter::main()
+}
