@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::RenderError;
-use crate::config::{AutoscalingProvider, Environment, NatGateways};
+use crate::config::{AutoscalingProvider, Environment, Images, NatGateways};
 use crate::model::CapacityType;
 
 /// `terraform.tfvars.json` of the environment's root module.
@@ -67,7 +67,7 @@ fn values(environment: &Environment) -> Value {
         "name": e.name,
         "region": e.region,
         "repository": { "url": e.argocd_repository_url, "revision": e.git.revision },
-        "images": { "registry": e.images.registry, "pullSecret": "" },
+        "images": { "registry": e.images.registry, "pullSecret": e.images.pull_secret.as_ref().map_or("", |_| Images::PULL_SECRET) },
         "simulatedPods": e.is_sandbox(),
         "addons": addons(e),
         "karpenter": {
@@ -79,8 +79,11 @@ fn values(environment: &Environment) -> Value {
         },
         "autoscaling": { "provider": e.autoscaling.provider },
         "observability": observability(e),
-        "mainService": {},
-        "exporter": {},
+        "mainService": if e.main_service.canary { json!({ "canary": { "enabled": true } }) } else { json!({}) },
+        "exporter": match &e.observability.service_monitor {
+            Some(labels) if !labels.is_empty() => json!({ "serviceMonitor": { "labels": labels } }),
+            _ => json!({}),
+        },
         "prometheus": {},
         "prometheusAdapter": {},
     })
@@ -101,7 +104,7 @@ fn observability(environment: &Environment) -> Value {
     json!({
         "prometheus": if existing.is_some() { "existing" } else { "managed" },
         "url": existing.map_or("", |url| url.as_str()),
-        "serviceMonitor": false,
+        "serviceMonitor": environment.observability.service_monitor.is_some(),
     })
 }
 
