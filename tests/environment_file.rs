@@ -21,6 +21,9 @@ struct Setting {
 
 const S3: &str = "backend:\n  type: s3\n  bucket: acme-state\n";
 const S3_WITHOUT_BUCKET: &str = "backend:\n  type: s3\n";
+const EXISTING: &str =
+    "observability:\n  prometheus: existing\n  prometheus_url: http://prometheus.monitoring.svc:9090\n";
+const MONITOR: &str = "observability:\n  prometheus: existing\n  prometheus_url: http://prometheus.monitoring.svc:9090\n  service_monitor: true\n";
 const CLOUD: &str = "backend:\n  type: cloud\n  organization: acme\n";
 const CLOUD_WITHOUT_ORGANIZATION: &str = "backend:\n  type: cloud\n";
 
@@ -92,9 +95,16 @@ const SETTINGS: &[Setting] = &[
     setting!("observability.prometheus_url", "observability:\n  prometheus: existing\n",
         good: ["http://prometheus.monitoring.svc:9090"],
         bad: ["prometheus:9090", "ftp://host", "\"\"", "https://user:secret@host/", "\"http://\""]),
+    setting!("observability.service_monitor", EXISTING, good: ["true", "false"], bad: ["1", "\"maybe\"", "[true]"]),
+    setting!("observability.service_monitor_labels", MONITOR,
+        good: ["{}", "{release: kube-prometheus-stack, team.example.com/name: a_b.C-1, empty: \"\"}"],
+        bad: ["[release]", "{\"\": x}", "{-a: x}", "{a b: x}", "{a: -x}", "{a: \"x y\"}", "{a: \"{{ x }}\"}", "{Example.com/a: x}", "{a/b/c: x}",
+              "{/a: x}", "{a: {b: c}}", "{a: abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqrstuvwxyz01234}"]),
     setting!("images.registry", REPOSITORY, good: ["ghcr.io/acme", "localhost:5000/x"], bad: ["\"\"", "ghcr.io/Acme", "ghcr.io/acme/", "https://ghcr.io/a b"]),
     setting!("images.versions.main-service", REPOSITORY, good: ["1.4.0", "\"1.4\"", "_x", "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", "v1@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"], bad: ["\"\"", "-1", "1/2", "acme/app:1", "sha256:abc", "1@sha512:abc"]),
     setting!("images.versions.exporter", REPOSITORY, good: ["1.4.0"], bad: ["\"a b\""]),
+    setting!("images.pull_secret", REPOSITORY, good: ["acme/ghcr", "registry"], bad: ["\"\"", "ghp token", "a#b", "{a: b}"]),
+    setting!("main_service.canary", REPOSITORY, good: ["true", "false"], bad: ["1", "\"maybe\"", "[true]"]),
     setting!("git.revision", REPOSITORY, good: ["main", "release/1.2", "HEAD"], bad: ["\"\"", "-main", "a..b", "a b", "refs/", "\"main\\nx\"", "'${x}'"]),
     setting!("git.host", REPOSITORY, good: ["github", "manual"], bad: ["gitlab", "\"\""]),
     setting!("git.api_url", REPOSITORY, good: ["https://git.example.com/api/v3"], bad: ["git.example.com", "https://token@git.example.com"]),
@@ -295,6 +305,21 @@ backend:
   organization: acme
 ";
     insta::assert_snapshot!(read(text).unwrap_err().render(false));
+}
+
+#[test]
+fn settings_that_need_another_one_say_which() {
+    let mut shown = String::new();
+    for text in [
+        format!("{REPOSITORY}observability:\n  service_monitor: true\n"),
+        format!("{REPOSITORY}{EXISTING}  service_monitor: false\n  service_monitor_labels: {{a: b}}\n"),
+        format!("{SANDBOX}main_service:\n  canary: true\nsandbox: {{}}\n"),
+    ] {
+        shown.push_str(&read(&text).unwrap_err().render(false));
+        shown.push('\n');
+    }
+    insta::assert_snapshot!(shown);
+    assert!(read(&format!("{SANDBOX}main_service:\n  canary: false\nsandbox: {{}}\n")).is_ok());
 }
 
 #[test]

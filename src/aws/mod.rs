@@ -8,6 +8,7 @@ mod error;
 mod leftovers;
 mod password;
 mod query;
+mod registry;
 mod token;
 
 pub use cluster::ClusterDescription;
@@ -16,4 +17,5 @@ pub use deploy_key::{DeployKey, Removal};
 pub use error::AwsError;
 pub use leftovers::Leftover;
 pub use password::AdminPassword;
+pub use registry::RegistryCredential;
 pub use token::ClusterToken;

@@ -61,6 +61,8 @@ pub struct EnvironmentFile {
     pub observability: Option<ObservabilityFile>,
     /// Container images of the workloads.
     pub images: Option<ImagesFile>,
+    /// The main service.
+    pub main_service: Option<MainServiceFile>,
     /// The git host.
     pub git: Option<GitFile>,
     /// Where to fetch things instead of the internet.
@@ -196,6 +198,13 @@ pub struct ObservabilityFile {
     /// URL of the existing Prometheus, as seen from inside the cluster.
     #[schemars(with = "Option<url::Url>")]
     pub prometheus_url: Text,
+    /// Have the existing Prometheus find the exporter by a ServiceMonitor of the Prometheus Operator, instead of by annotations of
+    /// the pod.
+    #[schemars(with = "Option<bool>", extend("default" = false))]
+    pub service_monitor: Option<Spanned<bool>>,
+    /// Labels of that ServiceMonitor, which the operator's `serviceMonitorSelector` may ask for.
+    #[schemars(with = "Option<BTreeMap<String, String>>")]
+    pub service_monitor_labels: Option<Spanned<BTreeMap<String, Spanned<String>>>>,
 }
 
 /// Container images of the workloads.
@@ -207,6 +216,10 @@ pub struct ImagesFile {
     pub registry: Text,
     /// Versions that go over those of the charts, in this environment only; `mfsre bump CHART --environment` sets them.
     pub versions: Option<ImageVersionsFile>,
+    /// Name of a Secrets Manager secret with the registry's credential, a JSON object of `username` and `token`; without it the
+    /// images are pulled anonymously.
+    #[schemars(with = "Option<String>")]
+    pub pull_secret: Text,
 }
 
 /// Versions of the workloads' images.
@@ -219,6 +232,15 @@ pub struct ImageVersionsFile {
     /// A tag, a digest (`sha256:...`), or `TAG@sha256:...`.
     #[schemars(with = "Option<ImageVersion>")]
     pub exporter: Text,
+}
+
+/// The main service.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MainServiceFile {
+    /// Give a new version a share of the pods first (Argo Rollouts), instead of replacing all of them in turn.
+    #[schemars(with = "Option<bool>", extend("default" = false))]
+    pub canary: Option<Spanned<bool>>,
 }
 
 /// The git host.

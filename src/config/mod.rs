@@ -15,6 +15,6 @@ pub use project::{Project, ProjectError};
 pub use resolve::{Loaded, parse};
 pub use schema::schema;
 pub use settings::{
-    Access, ArgoCd, Autoscaling, AutoscalingProvider, Backend, Cluster, Environment, Git, GitHost, Images,
+    Access, ArgoCd, Autoscaling, AutoscalingProvider, Backend, Cluster, Environment, Git, GitHost, Images, MainService,
     ManifestSource, Mirrors, NatGateways, Network, NodeGroup, Observability, SandboxSettings, SupportType, Terraform,
 };

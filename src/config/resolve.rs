@@ -3,13 +3,13 @@
 use jiff::civil::Date;
 use serde_saphyr::Spanned;
 
-use super::file::EnvironmentFile;
+use super::file::{EnvironmentFile, ObservabilityFile};
 use super::reader::Reader;
 use super::settings::PrometheusSource;
 use super::{
     Access, ArgoCd, Autoscaling, AutoscalingProvider, Cluster, Diagnostics, Environment, Git, GitHost, Images,
-    ManifestSource, Mirrors, NatGateways, Network, NodeGroup, Observability, SandboxSettings, Severity, Source,
-    SupportType, Terraform,
+    MainService, ManifestSource, Mirrors, NatGateways, Network, NodeGroup, Observability, SandboxSettings, Severity,
+    Source, SupportType, Terraform,
 };
 use crate::model::{
     CapacityType, ClusterVersion, EnvironmentName, Invalid, Names, RepositoryUrl, Support, Transport, VersionCalendar,
@@ -104,14 +104,7 @@ impl Reader {
             ),
             known_hosts: self.known_hosts(argocd_file.known_hosts.as_ref()),
         };
-        let secret_name = self.text(
-            argocd_file.secret_name.as_ref(),
-            "the name of a secret",
-            |s| {
-                !s.is_empty() && s.len() <= 512 && s.chars().all(|c| c.is_ascii_alphanumeric() || "/_+=.@-".contains(c))
-            },
-            "Secrets Manager takes letters, digits and /_+=.@- for a name",
-        );
+        let secret_name = self.secret_name(argocd_file.secret_name.as_ref());
         let autoscaling = Autoscaling {
             provider: self.or_default(
                 file.autoscaling.unwrap_or_default().provider.as_ref(),
@@ -119,8 +112,7 @@ impl Reader {
             ),
         };
         let observability = file.observability.unwrap_or_default();
-        let observability =
-            self.observability(observability.prometheus.as_ref(), observability.prometheus_url.as_ref());
+        let observability = self.observability(&observability);
         let owner = repository
             .as_ref()
             .and_then(RepositoryUrl::owner_and_name)
@@ -148,6 +140,13 @@ impl Reader {
                 .into_iter()
                 .filter_map(|(name, version)| Some((name, version?)))
                 .collect(),
+            pull_secret: self.secret_name(images.pull_secret.as_ref()),
+        };
+        let main_service = MainService {
+            canary: self.canary(
+                file.main_service.unwrap_or_default().canary.as_ref(),
+                file.sandbox.is_some(),
+            ),
         };
         let git_file = file.git.unwrap_or_default();
         let revision = self
@@ -226,6 +225,7 @@ impl Reader {
             autoscaling,
             observability,
             images,
+            main_service,
             git,
             mirrors,
             terraform,
@@ -471,7 +471,36 @@ impl Reader {
         lines
     }
 
-    fn observability(&mut self, source: Option<&Spanned<String>>, url: Option<&Spanned<String>>) -> Observability {
+    fn secret_name(&mut self, field: Option<&Spanned<String>>) -> Option<String> {
+        self.text(
+            field,
+            "the name of a secret",
+            |s| {
+                !s.is_empty() && s.len() <= 512 && s.chars().all(|c| c.is_ascii_alphanumeric() || "/_+=.@-".contains(c))
+            },
+            "Secrets Manager takes letters, digits and /_+=.@- for a name",
+        )
+    }
+
+    fn canary(&mut self, field: Option<&Spanned<bool>>, sandbox: bool) -> bool {
+        let Some(field) = field.filter(|f| f.value) else {
+            return false;
+        };
+        if sandbox {
+            self.error(
+                field.referenced,
+                Invalid::new(
+                    "a canary needs Argo Rollouts, whose chart lies on the internet, and a sandbox goes without it",
+                    "not in a sandbox",
+                )
+                .hint("leave it out here, and set it in an environment on AWS"),
+            );
+        }
+        true
+    }
+
+    fn observability(&mut self, file: &ObservabilityFile) -> Observability {
+        let (source, url) = (file.prometheus.as_ref(), file.prometheus_url.as_ref());
         let kind = self.or_default(source, PrometheusSource::Install);
         let parsed = self.url(url);
         match (kind, source, url) {
@@ -489,6 +518,75 @@ impl Reader {
         }
         Observability {
             existing_prometheus: parsed,
+            service_monitor: self.service_monitor(kind, file),
         }
     }
+
+    fn service_monitor(
+        &mut self,
+        kind: PrometheusSource,
+        file: &ObservabilityFile,
+    ) -> Option<std::collections::BTreeMap<String, String>> {
+        let wanted = file.service_monitor.as_ref().filter(|f| f.value);
+        if let (Some(at), PrometheusSource::Install) = (wanted, kind) {
+            self.error(
+                at.referenced,
+                Invalid::new(
+                    "a ServiceMonitor is for the Prometheus Operator, and the Prometheus that is installed here has none",
+                    "nothing would read it",
+                )
+                .hint("add prometheus: existing with its prometheus_url, or remove service_monitor"),
+            );
+        }
+        let labels = file.service_monitor_labels.as_ref();
+        if let (None, Some(at)) = (wanted, labels) {
+            self.error(
+                at.referenced,
+                Invalid::new("service_monitor_labels are for a ServiceMonitor", "not used")
+                    .hint("add service_monitor: true, or remove them"),
+            );
+        }
+        let mut checked = std::collections::BTreeMap::new();
+        for (key, value) in labels.into_iter().flat_map(|l| &l.value) {
+            if is_label_key(key) && is_label_value(&value.value) {
+                checked.insert(key.clone(), value.value.clone());
+            } else {
+                self.error(
+                    value.referenced,
+                    Invalid::new(
+                        format!("Kubernetes does not take the label {key:?}: {:?}", value.value),
+                        "not a label",
+                    )
+                    .hint("63 letters, digits and -_. at most, with a letter or digit at both ends; a key may have a DNS name and / before it"),
+                );
+            }
+        }
+        wanted.map(|_| checked)
+    }
+}
+
+/// Whether Kubernetes takes this as a label's key
+/// (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>).
+fn is_label_key(key: &str) -> bool {
+    let (prefix, name) = match key.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    let is_part = |part: &str| {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        !part.is_empty() && part.chars().all(inner) && !part.starts_with('-') && !part.ends_with('-')
+    };
+    !name.is_empty()
+        && is_label_value(name)
+        && prefix.is_none_or(|prefix| prefix.len() <= 253 && prefix.split('.').all(is_part))
+}
+
+/// Whether Kubernetes takes this as a label's value.
+fn is_label_value(value: &str) -> bool {
+    value.len() <= 63
+        && value.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        && [value.chars().next(), value.chars().next_back()]
+            .into_iter()
+            .flatten()
+            .all(|c| c.is_ascii_alphanumeric())
 }

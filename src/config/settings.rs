@@ -50,6 +50,8 @@ pub struct Environment {
     pub observability: Observability,
     /// Container images.
     pub images: Images,
+    /// Main service.
+    pub main_service: MainService,
     /// Git host.
     pub git: Git,
     /// Mirrors.
@@ -176,6 +178,8 @@ pub struct Autoscaling {
 pub struct Observability {
     /// The URL of the Prometheus that is there already; `None` installs one.
     pub existing_prometheus: Option<Url>,
+    /// Labels of the exporter's ServiceMonitor; `None` has pod annotations instead.
+    pub service_monitor: Option<BTreeMap<String, String>>,
 }
 
 /// Container images.
@@ -185,6 +189,33 @@ pub struct Images {
     pub registry: String,
     /// Versions that go over those of the charts, by the image's name.
     pub versions: BTreeMap<&'static str, ImageVersion>,
+    /// The Secrets Manager secret with the registry's credential.
+    pub pull_secret: Option<String>,
+}
+
+impl Images {
+    /// The Kubernetes Secret of the registry's credential, which mfsre keeps in the workloads' namespace.
+    pub const PULL_SECRET: &str = "mfsre-registry";
+
+    /// What container runtimes call the registry. As in an image's name, the first part is a host if it looks like one; otherwise
+    /// the registry is Docker Hub, which is known by an address of its own
+    /// (<https://kubernetes.io/docs/concepts/containers/images/#config-json>).
+    #[must_use]
+    pub fn registry_host(&self) -> &str {
+        let first = self.registry.split('/').next().unwrap_or_default();
+        if (first.contains(['.', ':']) || first == "localhost") && first != "docker.io" {
+            first
+        } else {
+            "https://index.docker.io/v1/"
+        }
+    }
+}
+
+/// The main service.
+#[derive(Debug, Clone, Serialize)]
+pub struct MainService {
+    /// Whether a new version gets a share of the pods first.
+    pub canary: bool,
 }
 
 /// Git host.

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::Context;
+use super::{Context, pull_secret};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kubernetes::{Applied, Kubernetes, KubernetesError, ObjectId};
 use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
@@ -79,8 +79,8 @@ async fn contract(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Puts into the cluster what must not stand in Git: the password's hash and the repository's credential. Before Argo CD
-/// starts for the first time, or it would make up a password of its own.
+/// Puts into the cluster what must not stand in Git: the password's hash, the repository's credential and that of the
+/// registry. Before Argo CD starts for the first time, or it would make up a password of its own.
 pub(super) struct ClusterSecrets;
 
 impl ClusterSecrets {
@@ -121,6 +121,10 @@ impl ClusterSecrets {
             "type": "Opaque",
             "data": data,
         }));
+        if let Some(credential) = &context.registry {
+            objects.push(namespace(pull_secret::NAMESPACE));
+            objects.push(pull_secret::object(&context.environment.images, credential));
+        }
         Ok(objects)
     }
 }
@@ -162,7 +166,12 @@ impl Step<Context> for ClusterSecrets {
             for object in Self::objects(context)? {
                 context.kubernetes()?.apply(&object, CREDENTIALS_MANAGER).await?;
             }
-            Ok(Ran::Changed("argocd-secret, repository".into()))
+            let pull_secret = if context.registry.is_some() {
+                ", image pull secret"
+            } else {
+                ""
+            };
+            Ok(Ran::Changed(format!("argocd-secret, repository{pull_secret}")))
         })
     }
 }

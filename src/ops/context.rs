@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Platform;
-use crate::aws::{AdminPassword, Aws, ClusterDescription, DeployKey};
+use crate::aws::{AdminPassword, Aws, ClusterDescription, DeployKey, RegistryCredential};
 use crate::config::{Environment, Project};
 use crate::error::{Error, Result};
 use crate::git::GitRepository;
@@ -50,6 +50,7 @@ pub struct Context {
     pub(super) plan: Option<Plan>,
     pub(super) password: Option<AdminPassword>,
     pub(super) deploy_key: Option<DeployKey>,
+    pub(super) registry: Option<RegistryCredential>,
     pub(super) revision: Option<String>,
     pub(super) cluster: Option<ClusterDescription>,
     pub(super) kubernetes: Option<Kubernetes>,
@@ -88,6 +89,7 @@ impl Context {
             plan: None,
             password: None,
             deploy_key: None,
+            registry: None,
             revision: None,
             cluster: None,
             kubernetes: None,

@@ -13,6 +13,7 @@ mod infrastructure;
 mod init;
 mod platform;
 mod publish;
+mod pull_secret;
 mod render;
 mod sandbox;
 mod status;

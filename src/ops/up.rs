@@ -8,6 +8,7 @@ use super::bootstrap::{ApplyRoots, ClusterSecrets, InstallArgoCd, ReachCluster};
 use super::credentials::{DeployKeyStep, Password};
 use super::infrastructure::{ApplyStep, CheckAccess, PlanStep, Purpose};
 use super::publish::Publish;
+use super::pull_secret::ReadPullToken;
 use super::render::{FetchManifest, WriteTree};
 use super::sandbox::{Attach, StartSandbox};
 use super::{Context, status};
@@ -67,6 +68,9 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
     steps.push(Box::new(WriteTree));
     // Before anything is created: whoever has to push first shall not wait for a cluster to learn it.
     steps.push(Box::new(Publish));
+    if context.environment.images.pull_secret.is_some() {
+        steps.push(Box::new(ReadPullToken));
+    }
     steps.push(Box::new(PlanStep { destroy: false }));
     steps.push(Box::new(ApplyStep {
         destroy: false,

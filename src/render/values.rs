@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::RenderError;
-use crate::config::{AutoscalingProvider, Environment, NatGateways};
+use crate::config::{AutoscalingProvider, Environment, Images, NatGateways};
 use crate::model::CapacityType;
 
 /// `terraform.tfvars.json` of the environment's root module.
@@ -67,7 +67,7 @@ fn values(environment: &Environment) -> Value {
         "name": e.name,
         "region": e.region,
         "repository": { "url": e.argocd_repository_url, "revision": e.git.revision },
-        "images": { "registry": e.images.registry, "pullSecret": "" },
+        "images": { "registry": e.images.registry, "pullSecret": e.images.pull_secret.as_ref().map_or("", |_| Images::PULL_SECRET) },
         "simulatedPods": e.is_sandbox(),
         "addons": addons(e),
         "karpenter": {
@@ -79,11 +79,31 @@ fn values(environment: &Environment) -> Value {
         },
         "autoscaling": { "provider": e.autoscaling.provider },
         "observability": observability(e),
-        "mainService": version(e, "main-service"),
-        "exporter": version(e, "exporter"),
+        "mainService": main_service(e),
+        "exporter": exporter(e),
         "prometheus": {},
         "prometheusAdapter": {},
     })
+}
+
+/// What the environment sets of the main service's chart.
+fn main_service(environment: &Environment) -> Value {
+    let mut values = version(environment, "main-service");
+    if environment.main_service.canary {
+        values["canary"] = json!({ "enabled": true });
+    }
+    values
+}
+
+/// What the environment sets of the exporter's chart.
+fn exporter(environment: &Environment) -> Value {
+    let mut values = version(environment, "exporter");
+    if let Some(labels) = &environment.observability.service_monitor
+        && !labels.is_empty()
+    {
+        values["serviceMonitor"] = json!({ "labels": labels });
+    }
+    values
 }
 
 /// The environment's own version of an image, if it has one. It replaces both of the chart's pins: a digest there would go
@@ -117,7 +137,7 @@ fn observability(environment: &Environment) -> Value {
     json!({
         "prometheus": if existing.is_some() { "existing" } else { "managed" },
         "url": existing.map_or("", |url| url.as_str()),
-        "serviceMonitor": false,
+        "serviceMonitor": environment.observability.service_monitor.is_some(),
     })
 }
 

@@ -10,23 +10,83 @@ use crate::cluster::Kubectl;
 use crate::project::Project;
 use crate::tools::tool;
 
-/// Kinds of addons that an offline sandbox lacks; a chart that brings its own kinds comes from the internet.
-const WITHOUT_DEFINITION: [&str; 2] = ["EC2NodeClass", "NodePool"];
+/// An environment with every optional setting.
+const EVERYTHING: &str = "
+autoscaling:
+  provider: keda
+observability:
+  prometheus: existing
+  prometheus_url: http://prometheus.observability.svc:9090
+  service_monitor: true
+  service_monitor_labels: {release: kube-prometheus-stack}
+images:
+  pull_secret: acme/registry
+main_service:
+  canary: true
+network:
+  flow_logs: true
+argocd:
+  manifest: vendored
+";
 
-/// Renders everything of both shipped environments as Argo CD would, and has the API server check each object strictly.
+/// What charts offer beyond the settings of an environment: the chart, its namespace, and values.
+const OPTIONS: [(&str, &str, &str); 5] = [
+    (
+        "charts/main-service",
+        "workloads",
+        r#"{"autoscaling": {"provider": "none"}, "podAnnotations": {"a": "b"}, "nodeSelector": {"a": "b"},
+            "tolerations": [{"key": "a", "operator": "Exists"}], "imagePullSecrets": [{"name": "a"}],
+            "image": {"digest": "sha256:0000000000000000000000000000000000000000000000000000000000000000"},
+            "networkPolicy": {"callers": [{"podSelector": {"matchLabels": {"a": "b"}}}]}}"#,
+    ),
+    (
+        "charts/main-service",
+        "workloads",
+        r#"{"canary": {"enabled": true}, "networkPolicy": {"enabled": false}, "autoscaling": {"ignoreHealth": true}}"#,
+    ),
+    (
+        "charts/exporter",
+        "workloads",
+        r#"{"mainAppUrl": "https://a.example.com/metrics", "nodeSelector": {"a": "b"}, "imagePullSecrets": [{"name": "a"}],
+            "tolerations": [{"key": "a", "operator": "Exists"}]}"#,
+    ),
+    (
+        "infra-charts/prometheus",
+        "monitoring",
+        r#"{"persistence": {"enabled": true, "storageClassName": "a", "createStorageClass": true},
+            "dashboard": {"enabled": true}, "alertmanagers": ["alertmanager:9093"], "nodeSelector": {"a": "b"},
+            "tolerations": [{"key": "a", "operator": "Exists"}], "imagePullSecrets": [{"name": "a"}]}"#,
+    ),
+    (
+        "infra-charts/prometheus-adapter",
+        "monitoring",
+        r#"{"tls": {"insecureSkipVerify": true}, "nodeSelector": {"a": "b"}, "imagePullSecrets": [{"name": "a"}],
+            "tolerations": [{"key": "a", "operator": "Exists"}]}"#,
+    ),
+];
+
+/// Renders everything as Argo CD would, of both shipped environments and of one with every optional setting, and has the API
+/// server check each object strictly.
 pub(crate) fn every_rendered_object_is_accepted_by_the_api_server(project: &Project, kubectl: &Kubectl<'_>) {
+    // Of the kinds that come from the internet with their addons.
+    let definitions = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/definitions");
+    let definitions = format!("--filename={}", definitions.display());
+    kubectl.run(&["apply", "--server-side", "--field-manager=test", &definitions]);
+    kubectl.run(&["wait", "--for=condition=Established", "--timeout=30s", &definitions]);
     let kinds = kinds(kubectl);
-    let mut undefined = BTreeSet::new();
-    let mut remote = BTreeSet::new();
     // Argo CD's manifest is fetched from the internet otherwise.
     let demo = std::fs::read_to_string(project.root().join("environments/demo.yaml")).unwrap();
     project.write(
         "environments/demo.yaml",
         &format!("{demo}\nargocd:\n  manifest: vendored\n"),
     );
-    for environment in ["demo", "sandbox"] {
+    let everything = demo.replace("name: demo", "name: everything");
+    project.write("environments/everything.yaml", &format!("{everything}{EVERYTHING}"));
+    let mut remote = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    for environment in ["demo", "sandbox", "everything"] {
         // `up` has rendered the sandbox with the host key of its own git server.
-        if environment == "demo" {
+        if environment != "sandbox" {
             project.run(&["render", environment]).exit(0);
         }
         let rendered = Rendered::of(project, environment);
@@ -36,41 +96,71 @@ pub(crate) fn every_rendered_object_is_accepted_by_the_api_server(project: &Proj
             rendered.objects.len()
         );
         remote.extend(rendered.remote);
-        let mut items = Vec::new();
-        for mut object in rendered.objects {
-            let kind = (text(&object["apiVersion"]), text(&object["kind"]));
-            let Some(namespaced) = kinds.get(&kind) else {
-                undefined.insert(kind.1);
-                continue;
-            };
-            if !namespaced && let Some(metadata) = object["metadata"].as_object_mut() {
-                metadata.remove("namespace");
-            }
-            items.push(object);
-        }
-        let count = items.len();
-        let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
-        let arguments = [
-            "apply",
-            "--server-side",
-            "--force-conflicts",
-            "--field-manager=test",
-            "--dry-run=server",
-            "--validate=strict",
-            "--filename=-",
-        ];
-        let answer = kubectl.try_run(&arguments, &list.to_string());
-        let answer = answer.unwrap_or_else(|e| panic!("the API server refuses what {environment} renders: {e}"));
-        assert_eq!(answer.lines().count(), count, "one answer an object: {answer}");
-        println!("    {environment}: {count} objects accepted");
+        judge(kubectl, &kinds, environment, rendered.objects, &mut seen);
     }
-    assert_eq!(
-        undefined,
-        WITHOUT_DEFINITION.map(str::to_owned).into(),
-        "these kinds were not judged, for their definitions come from the internet"
-    );
-    println!("    not judged: {undefined:?}, and the charts {remote:?}, which come from the internet");
+    for (chart, namespace, values) in OPTIONS {
+        let mut rendered = Rendered::nothing(project);
+        let values = json!({ "valuesObject": serde_json::from_str::<Value>(values).unwrap() });
+        let output = rendered.chart("a-name", &project.root().join("cd").join(chart), namespace, &values);
+        rendered.add(documents(&output), namespace);
+        judge(kubectl, &kinds, chart, rendered.objects, &mut seen);
+    }
+    for kind in [
+        "EC2NodeClass",
+        "NodePool",
+        "Rollout",
+        "ScaledObject",
+        "ServiceMonitor",
+        "StorageClass",
+    ] {
+        assert!(seen.contains(kind), "no {kind} was rendered");
+    }
+    println!("    not judged: the charts {remote:?}, which come from the internet");
+    kubectl.run(&["delete", "--wait", &definitions]);
     std::fs::write(project.root().join("environments/demo.yaml"), demo).unwrap();
+    for path in ["environments/everything.yaml", "cd/root/everything.yaml"] {
+        std::fs::remove_file(project.root().join(path)).unwrap();
+    }
+    for path in ["infra/everything", "cd/environments/everything"] {
+        std::fs::remove_dir_all(project.root().join(path)).unwrap();
+    }
+}
+
+/// Has the API server check objects without keeping them; notes their kinds.
+fn judge(
+    kubectl: &Kubectl<'_>,
+    kinds: &BTreeMap<(String, String), bool>,
+    of: &str,
+    objects: Vec<Value>,
+    seen: &mut BTreeSet<String>,
+) {
+    let mut items = Vec::new();
+    for mut object in objects {
+        let kind = (text(&object["apiVersion"]), text(&object["kind"]));
+        let namespaced = kinds
+            .get(&kind)
+            .unwrap_or_else(|| panic!("{of} has the unknown kind {kind:?}"));
+        if !namespaced && let Some(metadata) = object["metadata"].as_object_mut() {
+            metadata.remove("namespace");
+        }
+        seen.insert(kind.1);
+        items.push(object);
+    }
+    let count = items.len();
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
+    let arguments = [
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--field-manager=test",
+        "--dry-run=server",
+        "--validate=strict",
+        "--filename=-",
+    ];
+    let answer = kubectl.try_run(&arguments, &list.to_string());
+    let answer = answer.unwrap_or_else(|e| panic!("the API server refuses what {of} renders: {e}"));
+    assert_eq!(answer.lines().count(), count, "one answer an object: {answer}");
+    println!("    {of}: {count} objects accepted");
 }
 
 /// API version and kind of everything that the API server knows, and whether it lies in a namespace.
@@ -97,13 +187,17 @@ struct Rendered {
 }
 
 impl Rendered {
-    fn of(project: &Project, environment: &str) -> Self {
-        let mut rendered = Self {
+    fn nothing(project: &Project) -> Self {
+        Self {
             root: project.root(),
             scratch: project.folder().join("values.json"),
             objects: Vec::new(),
             remote: BTreeSet::new(),
-        };
+        }
+    }
+
+    fn of(project: &Project, environment: &str) -> Self {
+        let mut rendered = Self::nothing(project);
         let roots = std::fs::read_to_string(rendered.root.join(format!("cd/root/{environment}.yaml"))).unwrap();
         rendered.add(documents(&roots), "argocd");
         rendered

@@ -30,6 +30,10 @@ const APPLICATIONS: [(&str, Option<&str>); 8] = [
     ("workloads", None),
 ];
 
+/// The secret with the registry's credential, which is the user's own.
+const PULL_SECRET: &str = "acme/registry";
+const PULL_TOKEN: &str = "token-of-the-registry-4711";
+
 /// What the parts of the story share.
 struct Story<'a> {
     project: &'a Project,
@@ -50,6 +54,8 @@ fn an_environment_comes_up_is_kept_in_order_and_goes_without_a_trace() {
     section("plan of an environment on AWS", || {
         plan::the_plan_of_an_environment_on_aws(&project, &aws);
     });
+
+    section("private images", || images_are_private(&project, &aws));
 
     let sampler = Sampler::start();
     // The git server is part of the supervisor.
@@ -75,6 +81,7 @@ fn an_environment_comes_up_is_kept_in_order_and_goes_without_a_trace() {
     };
     section("AWS", || story.aws_holds_the_platform());
     section("credentials", || story.credentials_are_where_they_belong());
+    section("image pull secret", || story.private_images_can_be_pulled());
     section("cluster access", || story.the_cluster_takes_only_intact_tokens());
     section("Argo CD", || story.argo_cd_answers_to_the_password());
     section("git", || story.argo_cd_reads_with_a_key_that_cannot_write());
@@ -100,6 +107,29 @@ fn section<T>(name: &str, part: impl FnOnce() -> T) -> T {
     let result = part();
     println!("  {name}: {:.1}s", began.elapsed().as_secs_f64());
     result
+}
+
+/// The environment names a registry credential; `up` wants it before it creates anything.
+fn images_are_private(project: &Project, aws: &Aws) {
+    let path = format!("environments/{ENVIRONMENT}.yaml");
+    let text = std::fs::read_to_string(project.root().join(&path)).unwrap();
+    project.write(&path, &format!("{text}\nimages:\n  pull_secret: {PULL_SECRET}\n"));
+    let create = |call: &str, name: &str, text: &str| {
+        let body = json!({ name: PULL_SECRET, "SecretString": text });
+        aws.json("secretsmanager", &format!("secretsmanager.{call}"), &body);
+    };
+    let refused = |says: &str| {
+        let up = project.run(&["up", ENVIRONMENT]);
+        let error = up.exit(78)["error"].to_string();
+        assert!(error.contains(says) && error.contains(PULL_SECRET), "{error}");
+        assert!(!error.contains(PULL_TOKEN), "{error}");
+        assert!(up.step("plan").is_none(), "nothing was planned: {up}");
+    };
+    refused("there is no secret");
+    create("CreateSecret", "Name", PULL_TOKEN);
+    refused("holds no registry credential");
+    let credential = json!({ "username": "bot", "token": PULL_TOKEN });
+    create("PutSecretValue", "SecretId", &credential.to_string());
 }
 
 fn everything_was_made(up: &Finished) {

@@ -39,6 +39,11 @@ pub(crate) fn run(parts: &[&str]) -> Result<(), String> {
     report.part("promtool", promtool)?;
     report.part("workflows", workflows)?;
     report.part("hadolint", hadolint)?;
+    report.part("main-service", || {
+        execute(setup::main_service("ruff")?.arg("check"))?;
+        execute(setup::main_service("ruff")?.args(["format", "--check"]))?;
+        execute(&mut setup::main_service("mypy")?)
+    })?;
     report.part("cargo-deny", || {
         let deny = setup::cargo_deny()?;
         execute(command(deny).args(["--all-features", "check", "licenses", "bans", "sources"]))

@@ -87,13 +87,20 @@ pub(crate) fn terraform_configuration() -> Result<PathBuf, String> {
 
 /// A program from PyPI in an environment of its own, checked against pinned hashes.
 pub(crate) fn python_tool(name: &str) -> Result<PathBuf, String> {
-    let requirements = root().join(format!("tools/python/{name}.txt"));
+    Ok(python_environment(name, &format!("tools/python/{name}.txt"))?
+        .join("bin")
+        .join(name))
+}
+
+/// A Python environment with exactly what a lock file names, made again when that changes.
+pub(crate) fn python_environment(name: &str, lock: &str) -> Result<PathBuf, String> {
+    let requirements = root().join(lock);
     let pinned = std::fs::read(&requirements).map_err(|e| format!("cannot read {}: {e}", requirements.display()))?;
     let environment = cache()?.join("python").join(name);
-    let program = environment.join("bin").join(name);
     let stamp = environment.join("requirements.txt");
-    if program.exists() && std::fs::read(&stamp).is_ok_and(|s| s == pinned) {
-        return Ok(program);
+    // The interpreter is a link, which a newer Python on the machine may have left dangling.
+    if environment.join("bin/python").exists() && std::fs::read(&stamp).is_ok_and(|s| s == pinned) {
+        return Ok(environment);
     }
     run(command("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
     run(command(environment.join("bin/pip"))
@@ -106,7 +113,16 @@ pub(crate) fn python_tool(name: &str) -> Result<PathBuf, String> {
         ])
         .arg(&requirements))?;
     std::fs::write(&stamp, pinned).map_err(|e| format!("cannot write {}: {e}", stamp.display()))?;
-    Ok(program)
+    Ok(environment)
+}
+
+/// One of the programs that check the main service, to be run in its folder.
+pub(crate) fn main_service(program: &str) -> Result<std::process::Command, String> {
+    const FOLDER: &str = "services/main-service";
+    let environment = python_environment("main-service", &format!("{FOLDER}/requirements-dev.txt"))?;
+    let mut command = command(environment.join("bin").join(program));
+    command.current_dir(root().join(FOLDER));
+    Ok(command)
 }
 
 /// cargo-deny, built once.

@@ -12,6 +12,9 @@ pub(crate) fn run(end_to_end: bool) -> Result<(), String> {
     report.part("prerequisites", || setup::terraform().map(|_| ()))?;
     report.part("build", || cargo(&["build", "--workspace", "--all-targets"]))?;
     report.part("fast tests", || cargo(&["test", "--workspace"]))?;
+    report.part("main-service", || {
+        run_command(setup::main_service("pytest")?.args(["--quiet", "--durations=3"]))
+    })?;
     if end_to_end {
         let mut python = None;
         report.part("tools", || {

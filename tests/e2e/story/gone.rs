@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::Story;
+use super::{PULL_SECRET, Story};
 use crate::cluster::Kubectl;
 use crate::project::{ENVIRONMENT, Finished};
 
@@ -39,7 +39,7 @@ impl Story<'_> {
         );
         assert_eq!(aws.queues(), nothing, "no queue");
         assert_eq!(aws.rules(), nothing, "no rule");
-        assert_eq!(aws.secrets(), nothing, "no secret");
+        assert_eq!(aws.secrets(), [PULL_SECRET], "no secret but the user's own");
         assert_eq!(aws.secret("sandbox/argocd").unwrap_err(), "ResourceNotFoundException");
         assert_eq!(aws.parameters(), nothing, "no parameter");
         for (key, state) in aws.keys() {

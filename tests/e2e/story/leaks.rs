@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Story;
+use super::{PULL_TOKEN, Story};
 use crate::canary::{Canary, Find, parts_of_key};
 use crate::process::Sample;
 use crate::project::ENVIRONMENT;
@@ -15,6 +15,7 @@ impl Story<'_> {
         let key = self.private_key();
         let mut secrets = vec![
             ("password".to_owned(), document["password"].clone().into_bytes()),
+            ("registry token".to_owned(), PULL_TOKEN.as_bytes().to_vec()),
             (
                 "hash of the password".to_owned(),
                 document["bcrypt"].clone().into_bytes(),

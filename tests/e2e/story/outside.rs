@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-use super::{APPLICATIONS, Story, ready};
+use super::{APPLICATIONS, PULL_SECRET, PULL_TOKEN, Story, ready};
 use crate::argocd::ArgoCd;
 use crate::project::ENVIRONMENT;
 
@@ -116,7 +116,11 @@ impl Story<'_> {
 
     pub(super) fn credentials_are_where_they_belong(&self) {
         let secrets = self.aws.secrets();
-        assert_eq!(secrets, ["sandbox/argocd"], "one secret");
+        assert_eq!(
+            secrets,
+            [PULL_SECRET, "sandbox/argocd"],
+            "one secret beside the user's own"
+        );
         let versions = self.aws.secret_versions("sandbox/argocd");
         assert_eq!(versions.len(), 1, "of one version: {versions:?}");
         assert_eq!(versions[0]["VersionStages"], json!(["AWSCURRENT"]));
@@ -154,6 +158,26 @@ impl Story<'_> {
             self.fingerprint(),
             "the two parts belong together"
         );
+    }
+
+    pub(super) fn private_images_can_be_pulled(&self) {
+        let secret = self
+            .kubectl
+            .get(&["--namespace", "workloads", "secret", "mfsre-registry"]);
+        assert_eq!(secret["type"], "kubernetes.io/dockerconfigjson");
+        let data = STANDARD
+            .decode(secret["data"][".dockerconfigjson"].as_str().unwrap())
+            .unwrap();
+        let found: Value = serde_json::from_slice(&data).unwrap();
+        let auth = STANDARD.encode(format!("bot:{PULL_TOKEN}"));
+        let wanted = json!({ "username": "bot", "password": PULL_TOKEN, "auth": auth });
+        assert_eq!(found, json!({ "auths": { "ghcr.io": wanted } }));
+        for workload in ["deployment/main-service", "deployment/exporter"] {
+            let names = self
+                .kubectl
+                .field("workloads", workload, "/spec/template/spec/imagePullSecrets");
+            assert_eq!(names, json!([{ "name": "mfsre-registry" }]), "{workload}");
+        }
     }
 
     pub(super) fn the_cluster_takes_only_intact_tokens(&self) {
