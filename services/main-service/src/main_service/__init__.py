@@ -1,0 +1,1 @@
+"""The platform's example service: it counts what it answers, and the count scales it."""
