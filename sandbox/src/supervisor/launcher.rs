@@ -150,6 +150,8 @@ impl Launcher {
                 Ok(status) => status.to_string(),
                 Err(error) => format!("unknown: {error}"),
             };
+            // What it started would go on without it, and hold its port.
+            signal_group(pid, Signal::KILL);
             watched.note_end(&board, &exit);
             let _ = end.send(Some(exit));
         });

@@ -212,6 +212,7 @@ struct Settings {
     webhook: token_webhook::Config,
     aws: aws_proxy::Config,
     directory: Arc<Directory>,
+    dns_log: PathBuf,
     pod_network_log: PathBuf,
 }
 
@@ -315,6 +316,7 @@ impl Servers {
                 request_log: layout.log("aws-proxy"),
             },
             directory: Arc::new(directory(listeners.bound.network, client)),
+            dns_log: layout.log("cluster-dns"),
             pod_network_log: layout.log("pod-network"),
         };
         Ok(Self {
@@ -358,9 +360,10 @@ impl Servers {
             Box::pin(aws_proxy::serve(aws, settings.aws, stopping.clone())),
         );
         let directory = settings.directory;
+        let (names, log, stop) = (Arc::clone(&directory), settings.dns_log, stopping.clone());
         run(
             "cluster-dns",
-            Box::pin(pod_network::dns::serve(dns, Arc::clone(&directory), stopping.clone())),
+            Box::pin(async move { pod_network::dns::serve(dns, names, &log, stop).await }),
         );
         let (log, stopping) = (settings.pod_network_log, stopping.clone());
         run(

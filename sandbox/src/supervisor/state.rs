@@ -80,13 +80,17 @@ impl Board {
     /// Adds a part that comes and goes while the platform runs; one of the same name is replaced.
     pub(crate) fn add_part(&self, part: Part) {
         self.remove_part(&part.name);
-        let _ = self.update(|state| state.status.iter_mut().for_each(|status| status.parts.push(part.clone())));
+        let _ = self.update(|state| {
+            if let Some(status) = &mut state.status {
+                status.parts.push(part);
+            }
+        });
     }
 
     /// Removes such a part again.
     pub(crate) fn remove_part(&self, name: &str) {
         let _ = self.update(|state| {
-            for status in &mut state.status {
+            if let Some(status) = &mut state.status {
                 status.parts.retain(|part| part.name != name);
             }
         });

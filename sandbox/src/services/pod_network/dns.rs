@@ -4,6 +4,7 @@
 //! nothing listens here; its pods' addresses serve as well where Service and pods have the same port.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +17,12 @@ use hickory_server::proto::rr::rdata::A;
 use hickory_server::proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
+use jiff::Timestamp;
+use serde_json::json;
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::{Directory, host};
+use crate::services::json_lines::JsonLines;
 use crate::services::{Error, Shutdown, stopped};
 
 /// For how long an answer may be kept, in seconds: as in the Corefile of EKS.
@@ -26,17 +30,21 @@ const TIME_TO_LIVE: u32 = 5;
 /// How long a connection may be idle.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// Answers on both sockets until the shutdown.
+/// Answers on both sockets until the shutdown. Questions that could not be answered are written to `log`.
 ///
 /// # Errors
-/// A socket failed.
+/// A socket failed, or the log cannot be opened.
 pub async fn serve(
     (udp, tcp): (UdpSocket, TcpListener),
     directory: Arc<Directory>,
+    log: &Path,
     shutdown: Shutdown,
 ) -> Result<(), Error> {
     const RESPONSES: usize = 16;
-    let mut server = Server::new(Handler(directory));
+    let mut server = Server::new(Handler {
+        directory,
+        log: JsonLines::open(log)?,
+    });
     server.register_socket(udp);
     server.register_listener(tcp, IDLE, RESPONSES);
     let ended = tokio::select! {
@@ -50,7 +58,10 @@ pub async fn serve(
     })
 }
 
-struct Handler(Arc<Directory>);
+struct Handler {
+    directory: Arc<Directory>,
+    log: JsonLines,
+}
 
 #[async_trait]
 impl RequestHandler for Handler {
@@ -85,14 +96,19 @@ impl Handler {
         let Some((namespace, service)) = host::service(&name.to_ascii()) else {
             return (ResponseCode::NXDomain, Vec::new());
         };
-        let Ok(services) = self.0.services().await else {
-            return (ResponseCode::ServFail, Vec::new());
+        let services = match self.directory.services().await {
+            Ok(services) => services,
+            Err(problem) => {
+                self.log
+                    .append(&json!({"time": Timestamp::now(), "wanted": name.to_ascii(), "problem": problem}));
+                return (ResponseCode::ServFail, Vec::new());
+            }
         };
         let addresses: Vec<Ipv4Addr> = services
             .named(&namespace, &service)
             .into_iter()
             .flat_map(|service| &service.endpoints)
-            .filter_map(|endpoint| self.0.network().loopback_of(endpoint.address))
+            .filter_map(|endpoint| self.directory.network().loopback_of(endpoint.address))
             .collect();
         if addresses.is_empty() {
             // As CoreDNS does for a Service without ready pods, too.

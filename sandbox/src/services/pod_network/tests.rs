@@ -41,7 +41,8 @@ impl Network {
         let socket = folder.path().join("proxy.sock");
         let unix = UnixListener::bind(&socket).unwrap();
         let log = folder.path().join("proxy.log");
-        tokio::spawn(dns::serve(dns, Arc::clone(&directory), stopping.clone()));
+        let (names, stop, dns_log) = (Arc::clone(&directory), stopping.clone(), folder.path().join("dns.log"));
+        tokio::spawn(async move { dns::serve(dns, names, &dns_log, stop).await });
         tokio::spawn(async move { proxy::serve(proxy, unix, directory, &log, stopping).await });
         Self {
             network,
@@ -215,6 +216,8 @@ async fn many_pods_do_not_fit_into_a_datagram_and_come_over_tcp() {
 async fn a_cluster_that_cannot_be_asked_is_no_empty_cluster() {
     let network = Network::new(|_| Err("it is starting".to_owned())).await;
     assert_eq!(network.lookup("web.", RecordType::A).await, (ResponseCode::ServFail, vec![]));
+    let log = std::fs::read_to_string(network.folder.path().join("dns.log")).unwrap();
+    assert!(log.contains("it is starting"), "{log}");
     let (status, text) = network.get("http://web.workloads.svc/").await;
     assert_eq!(status, 502);
     assert!(text.contains("it is starting"), "{text}");
