@@ -45,6 +45,7 @@ fn every_command_explains_itself() {
         "sandbox stop",
         "sandbox status",
         "sandbox logs",
+        "sandbox load",
         "bump",
         "schema",
         "completions",
@@ -68,7 +69,7 @@ fn the_help_of_the_program_names_every_command_that_is_not_internal() {
         );
     }
     let help = Project::empty().run(&["sandbox", "--help"]).stdout;
-    assert!(!help.contains("supervise") && !help.contains("exec "));
+    assert!(!help.contains("supervise") && !help.contains("exec ") && !help.contains("exporter"));
 }
 
 #[test]
@@ -93,6 +94,7 @@ fn what_is_not_understood_ends_with_64_and_prints_nothing_to_standard_output() {
         &["up", "demo", "--force-it"],
         &["up", "demo", "--timeout", "soon"],
         &["up", "demo", "--timeout", "99999999999999999999m"],
+        &["sandbox", "load", "--rate", "0"],
         &["validate", "--output", "yaml"],
         &["validate", "-q", "-v"],
         &["completions", "cmd.exe"],
@@ -567,7 +569,7 @@ fn stopping_a_sandbox_that_does_not_run_is_no_error() {
 #[test]
 fn an_environment_on_aws_is_no_sandbox() {
     let project = sandbox();
-    for command in ["start", "stop", "status"] {
+    for command in ["start", "stop", "status", "load"] {
         let finished = project.run(&["sandbox", command, "demo"]);
         assert_eq!(finished.code, 78, "{finished}");
         if command == "status" {
@@ -582,6 +584,23 @@ fn the_logs_of_a_sandbox_that_does_not_run_are_not_there() {
     let finished = project.run(&["sandbox", "logs", "argo-cd"]);
     assert_eq!(finished.code, 1, "{finished}");
     insta::assert_snapshot!(finished);
+}
+
+#[test]
+fn load_for_a_sandbox_that_does_not_run_says_how_to_start_it() {
+    let finished = sandbox().run(&["sandbox", "load", "--duration", "1s"]);
+    assert_eq!(finished.code, 1, "{finished}");
+    insta::assert_snapshot!(finished);
+}
+
+#[test]
+fn the_exporter_that_the_sandbox_starts_is_the_exporter() {
+    let project = Project::empty();
+    let finished = project.run(&["sandbox", "exporter", "--", "--version"]);
+    assert_eq!(finished.code, 0, "{finished}");
+    assert!(finished.stdout.starts_with("mfsre-exporter "), "{finished}");
+    let finished = project.run(&["sandbox", "exporter", "--", "--listen", "nowhere"]);
+    assert_eq!(finished.code, 64, "{finished}");
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,14 @@ pub(crate) fn random_text(length: usize, alphabet: &[u8]) -> Result<String, Erro
         .collect())
 }
 
+/// A random index into something of `length` items; `None` where it is empty or the system gives no random bytes.
+pub(crate) fn random_index(length: usize) -> Option<usize> {
+    let mut bytes = [0; 8];
+    fill(&mut bytes).ok()?;
+    // The bias towards low indices is length / 2^64.
+    usize::try_from(u64::from_le_bytes(bytes).checked_rem(u64::try_from(length).ok()?)?).ok()
+}
+
 /// The seed of a key.
 pub(crate) fn random_seed() -> Result<[u8; 32], Error> {
     let mut seed = [0; 32];

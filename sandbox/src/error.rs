@@ -126,7 +126,7 @@ pub enum Error {
 /// A program that the user must install.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
-    /// The program and the version needed, for example `python3 (3.10 or newer, with venv)`.
+    /// The program and the version needed, for example `python3 (3.11 or newer, with venv)`.
     pub program: String,
     /// What was found instead.
     pub found: String,

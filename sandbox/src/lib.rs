@@ -1,13 +1,13 @@
-//! The local platform behind `mfsre up sandbox`: an AWS emulator, a real Kubernetes control plane, a git server and
-//! Argo CD, all on loopback, without Docker, without root and without an AWS account.
+//! The local platform behind `mfsre up sandbox`: an AWS emulator, a real Kubernetes control plane, a git server,
+//! Argo CD and the pods of the scaling chain, all on loopback, without Docker, without root and without an AWS account.
 //!
 //! Three calls make its life: [`prepare`] finds, downloads or builds the programs; [`start`] launches a detached
 //! supervisor and waits until everything answers; [`stop`] ends every process and removes the data. [`status`] and
 //! [`logs`] look at it meanwhile.
 //!
-//! The executable that embeds this crate must offer two hidden commands, with exactly these arguments:
-//! `sandbox supervise --dir DIR`, which calls [`supervise`], and `sandbox exec --parent PID -- PROGRAM ARGUMENT...`,
-//! which calls [`exec`].
+//! The executable that embeds this crate must offer hidden commands, with exactly these arguments: `sandbox supervise
+//! --dir DIR`, which calls [`supervise`]; `sandbox exec --parent PID -- PROGRAM ARGUMENT...`, which calls [`exec`]; and,
+//! where the exporter's pods shall run, `sandbox exporter -- ARGUMENT...`, which is the exporter.
 
 mod control_plane;
 mod crypto;

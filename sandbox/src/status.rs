@@ -46,6 +46,8 @@ pub struct Status {
     pub git_access_log: PathBuf,
     /// The command that started the sandbox.
     pub started_by: StartedBy,
+    /// An HTTP proxy that reaches pods by address and Services by name, such as `http://main-service.workloads.svc:8080`.
+    pub pod_proxy_url: Url,
     /// The processes and servers, in the order in which they start.
     pub parts: Vec<Part>,
 }
@@ -55,6 +57,16 @@ impl Status {
     #[must_use]
     pub fn part(&self, name: &str) -> Option<&Part> {
         self.parts.iter().find(|part| part.name == name)
+    }
+
+    /// Whether the platform itself stands: no part but a pod's has crashed or is still starting. Pods are the cluster's
+    /// affair, which makes and replaces them.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        let platform = self.parts.iter().filter(|part| part.pod.is_none());
+        platform
+            .into_iter()
+            .all(|part| matches!(part.health, Health::Healthy | Health::Stopped))
     }
 
     /// Whether no part has crashed and none is still starting. Parts that nobody asked for yet (Argo CD's) do not count.
@@ -69,8 +81,11 @@ impl Status {
 /// One process, or one server inside the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// For example `kube-apiserver`.
+    /// For example `kube-apiserver`; a pod's own name for the process of a pod.
     pub name: String,
+    /// The pod that the process stands for, as `namespace/name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
     /// Its version.
     pub version: String,
     /// Its process; the supervisor's for a server that runs inside it.
@@ -101,7 +116,7 @@ pub enum Health {
         exit: String,
         /// The last lines of its log.
         log_tail: String,
-        /// How often it was restarted since (Argo CD's processes only).
+        /// How often it was restarted since (processes of pods and of Argo CD only).
         restarts: u32,
     },
     /// Not running, and not meant to.

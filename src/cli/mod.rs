@@ -233,6 +233,25 @@ pub enum Sandbox {
         #[arg(long, value_name = "ENV", default_value = "sandbox")]
         environment: String,
     },
+    /// Send requests to main-service and watch the autoscaler answer
+    Load {
+        /// Environment
+        #[arg(value_name = "ENV", default_value = "sandbox")]
+        environment: String,
+        /// Requests per second, sent at that rate however slowly they are answered
+        #[arg(long, value_name = "N", default_value = "37", value_parser = clap::value_parser!(u32).range(1..=2000))]
+        rate: u32,
+        /// For how long [default: until Ctrl-C]
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        duration: Option<Duration>,
+    },
+    /// Be the exporter; the sandbox starts this itself
+    #[command(hide = true)]
+    Exporter {
+        /// The exporter's own arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Supervise the parts; the sandbox starts this itself
     #[command(hide = true)]
     Supervise {
@@ -287,6 +306,8 @@ impl Command {
             Self::Sandbox(Sandbox::Stop { .. }) => "sandbox stop",
             Self::Sandbox(Sandbox::Status { .. }) => "sandbox status",
             Self::Sandbox(Sandbox::Logs { .. }) => "sandbox logs",
+            Self::Sandbox(Sandbox::Load { .. }) => "sandbox load",
+            Self::Sandbox(Sandbox::Exporter { .. }) => "sandbox exporter",
             Self::Sandbox(Sandbox::Supervise { .. }) => "sandbox supervise",
             Self::Sandbox(Sandbox::Exec { .. }) => "sandbox exec",
             Self::Bump { .. } => "bump",
@@ -311,7 +332,8 @@ impl Command {
                 Sandbox::Start { environment }
                 | Sandbox::Stop { environment }
                 | Sandbox::Status { environment }
-                | Sandbox::Logs { environment, .. },
+                | Sandbox::Logs { environment, .. }
+                | Sandbox::Load { environment, .. },
             ) => Some(environment),
             Self::Bump { environment, .. } => environment.as_deref(),
             _ => None,

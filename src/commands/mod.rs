@@ -5,6 +5,7 @@ mod completions;
 mod down;
 mod init;
 mod kubeconfig;
+mod load;
 mod plan;
 mod render;
 mod sandbox;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::cli::{Cli, Command, Secrets};
+use crate::cli::{Cli, Command, Sandbox, Secrets};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ui::Printer;
 use session::Session;
@@ -35,6 +36,11 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return not_understood(&error),
     };
+    let command = match cli.command {
+        Command::Sandbox(Sandbox::Exporter { arguments }) => return exporter(arguments),
+        command => command,
+    };
+    let cli = Cli { command, ..cli };
     // One cryptography for every TLS connection of the process. A second call, which there is none, would fail.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let printer = Printer {
@@ -68,6 +74,15 @@ pub fn main() -> ExitCode {
             printer.error(name, environment.as_deref(), &error);
             ExitCode::from(error.kind.exit_code())
         }
+    }
+}
+
+/// Is the exporter, which has a runtime of its own.
+fn exporter(arguments: Vec<std::ffi::OsString>) -> ExitCode {
+    let name = std::ffi::OsString::from("mfsre sandbox exporter");
+    match mfsre_exporter::Cli::try_parse_from(std::iter::once(name).chain(arguments)) {
+        Ok(cli) => mfsre_exporter::main_with(cli),
+        Err(error) => not_understood(&error),
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Session;
 use crate::cli::Sandbox;
 use crate::error::{Error, ErrorKind, IoContext as _, Result};
-use crate::ops::{forget_state, sandbox_dir, sandbox_spec, start_sandbox};
+use crate::ops::{LoadOptions, forget_state, sandbox_dir, sandbox_spec, start_sandbox};
 use crate::ui::{OutputFormat, table};
 use crate::workflow::Lock;
 
@@ -16,6 +16,11 @@ pub(super) async fn run(session: &Session, command: Sandbox) -> Result<u8> {
         Sandbox::Stop { environment } => stop(session, &environment).await,
         Sandbox::Status { environment } => status(session, &environment).await,
         Sandbox::Logs { part, environment } => logs(session, &part, &environment).await,
+        Sandbox::Load {
+            environment,
+            rate,
+            duration,
+        } => super::load::run(session, &environment, LoadOptions { rate, duration }).await,
         Sandbox::Supervise { dir } => {
             mfsre_sandbox::supervise(&dir).await?;
             Ok(0)
@@ -25,6 +30,8 @@ pub(super) async fn run(session: &Session, command: Sandbox) -> Result<u8> {
             program,
             arguments,
         } => Err(mfsre_sandbox::exec(parent, &program, &arguments).into()),
+        // The exporter has a runtime of its own and is started before there is one.
+        Sandbox::Exporter { .. } => Err(Error::usage("the exporter is started by the sandbox only")),
     }
 }
 

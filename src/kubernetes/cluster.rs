@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, GetParams, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{ApiCapabilities, ApiResource, Scope};
 use kube::{Client, Config};
@@ -295,6 +295,23 @@ impl Kubernetes {
                 })?;
             Ok(list.items.iter().map(to_value).collect())
         })
+    }
+
+    /// What the API answers to a GET of `parent/name`, which need not be an object. Asked once: whoever observes wants
+    /// to know how it is, and not how it is after some tries.
+    ///
+    /// # Errors
+    /// The API has no such thing, or cannot be asked.
+    pub async fn once(&self, parent: &str, name: &str) -> Result<Value, KubernetesError> {
+        let failed = |source| KubernetesError::Call {
+            verb: "read",
+            object: format!("{parent}/{name}"),
+            source: Box::new(source),
+        };
+        let request = kube::core::Request::new(parent)
+            .get(name, &GetParams::default())
+            .map_err(|error| failed(kube::Error::BuildRequest(error)))?;
+        self.client().await?.request(request).await.map_err(failed)
     }
 
     /// Patches an object by a JSON merge patch.

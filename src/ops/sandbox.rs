@@ -218,7 +218,7 @@ impl Step<Context> for StartSandbox {
             Program::find(context.environment.terraform.program.as_deref()).await?;
             let dir = sandbox_dir(&context.project, &context.environment);
             match mfsre_sandbox::status(&dir).await? {
-                Some(status) if status.is_healthy() => {
+                Some(status) if status.is_up() => {
                     let detail = describe(&status);
                     context.use_sandbox(status)?;
                     Ok(Probe::Stands(detail))

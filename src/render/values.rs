@@ -68,7 +68,6 @@ fn values(environment: &Environment) -> Value {
         "region": e.region,
         "repository": { "url": e.argocd_repository_url, "revision": e.git.revision },
         "images": { "registry": e.images.registry, "pullSecret": e.images.pull_secret.as_ref().map_or("", |_| Images::PULL_SECRET) },
-        "simulatedPods": e.is_sandbox(),
         "addons": addons(e),
         "karpenter": {
             "clusterName": e.names.cluster,

@@ -14,6 +14,7 @@
 mod argocd;
 mod aws;
 mod canary;
+mod chain;
 mod cluster;
 mod git;
 mod interruptions;

@@ -92,7 +92,6 @@ fn an_environment_comes_up_is_kept_in_order_and_goes_without_a_trace() {
     let samples = sampler.finish();
     section("canary", || story.no_secret_has_leaked(&samples));
     section("self-healing", || story.a_change_by_hand_is_healed());
-    section("autoscaling", || story.a_scaled_deployment_stays_scaled_and_synced());
     section("broken child", || story.a_broken_child_is_named_and_mended());
     let down = section("down", || project.run(&["down", ENVIRONMENT]));
     section("after down", || story.nothing_is_left(&down));

@@ -230,7 +230,7 @@ fn helm_reads_back_what_was_written() {
                 prop_assert_eq!(&read["repository"]["revision"], &revision);
                 prop_assert_eq!(&read["repository"]["url"], "git@github.com:acme/platform.git");
                 prop_assert_eq!(&read["region"], "eu-west-1");
-                prop_assert_eq!(&read["simulatedPods"], false, "a boolean stays one");
+                prop_assert_eq!(&read["addons"]["keda"]["enabled"], false, "a boolean stays one");
                 Ok(())
             },
         )

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use reqwest::{Certificate, Client, Identity, Method, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 use url::Url;
 
 use super::pki::Pki;
@@ -85,6 +85,29 @@ impl KubeClient {
         }
     }
 
+    /// Merges `status` into the object's; an object that is gone is fine.
+    pub(crate) async fn patch_status(&self, path: &str, status: &Value) -> Result<(), Error> {
+        let path = format!("{path}/status");
+        let patch = json!({ "status": status });
+        match self.request(Method::PATCH, &path, Some(&patch)).await? {
+            (StatusCode::NOT_FOUND, _) => Ok(()),
+            (status, _) if status.is_success() => Ok(()),
+            (status, body) => Err(refused(&format!("patch {path}"), status, &body)),
+        }
+    }
+
+    /// Removes an object for good, as a kubelet does with a pod that has ended; not another one of the same name.
+    pub(crate) async fn remove(&self, path: &str, uid: &str) -> Result<(), Error> {
+        let options = json!({
+            "apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "preconditions": {"uid": uid},
+        });
+        match self.request(Method::DELETE, path, Some(&options)).await? {
+            (StatusCode::NOT_FOUND | StatusCode::CONFLICT, _) => Ok(()),
+            (status, _) if status.is_success() => Ok(()),
+            (status, body) => Err(refused(&format!("delete {path}"), status, &body)),
+        }
+    }
+
     async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<(StatusCode, Value), Error> {
         let attempted = || format!("{method} {path}");
         let failed = |answer: String| Error::Kubernetes {
@@ -95,6 +118,10 @@ impl KubeClient {
         let mut request = self.http.request(method.clone(), url);
         if let Some(body) = body {
             request = request.json(body);
+        }
+        if method == Method::PATCH {
+            // Lists of conditions and containers are merged by their keys.
+            request = request.header("Content-Type", "application/strategic-merge-patch+json");
         }
         let response = request.send().await.map_err(|error| failed(format!("{error:?}")))?;
         let status = response.status();

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use serde_json::json;
+
 use super::pki::{Pair, Pki};
 
 /// What KWOK does to nodes and pods; without stages it refuses to start.
@@ -31,7 +33,13 @@ pub(crate) fn etcd(pki: &Pki, data: &Path, client: SocketAddr, peer: SocketAddr)
 }
 
 /// kube-apiserver as EKS sets it up where that can be seen: RBAC, aggregation, and tokens checked by a webhook.
-pub(crate) fn api_server(pki: &Pki, etcd: SocketAddr, address: SocketAddr, webhook: &Path) -> Vec<String> {
+pub(crate) fn api_server(
+    pki: &Pki,
+    etcd: SocketAddr,
+    address: SocketAddr,
+    webhook: &Path,
+    egress: &Path,
+) -> Vec<String> {
     let mut flags = vec![
         flag("etcd-servers", format_args!("https://{etcd}")),
         flag("etcd-cafile", pki.ca.display()),
@@ -61,10 +69,25 @@ pub(crate) fn api_server(pki: &Pki, etcd: SocketAddr, address: SocketAddr, webho
         "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
         flag("proxy-client-cert-file", pki.front_proxy.certificate.display()),
         flag("proxy-client-key-file", pki.front_proxy.key.display()),
+        flag("egress-selector-config-file", egress.display()),
         "--profiling=false".to_owned(),
     ];
     flags.extend(serving(&pki.serving));
     flags
+}
+
+/// Sends what the API server sends into the cluster, such as requests for an aggregated API, through the proxy of the
+/// pod network at `socket`. On a cloud this is how a control plane reaches nodes in a network that is not its own.
+pub(crate) fn egress(socket: &Path) -> String {
+    let config = json!({
+        "apiVersion": "apiserver.k8s.io/v1beta1",
+        "kind": "EgressSelectorConfiguration",
+        "egressSelections": [{"name": "cluster", "connection": {
+            "proxyProtocol": "HTTPConnect",
+            "transport": {"uds": {"udsName": socket}},
+        }}],
+    });
+    format!("{config:#}\n")
 }
 
 /// kube-controller-manager. `fast_hpa` makes the autoscaler look every 2 s instead of 15 s.

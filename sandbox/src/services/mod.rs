@@ -1,5 +1,5 @@
 //! The servers of the sandbox that stand in for what a platform has around it: a Git host with its deploy-key API,
-//! the authenticator of EKS tokens, and the AWS API.
+//! the authenticator of EKS tokens, the AWS API, and the network between pods.
 //!
 //! Each one is a `serve` function over a listener that is already bound, so that the caller knows the port before
 //! anything runs, and ends when its [`Shutdown`] turns true. They serve on loopback only.
@@ -14,6 +14,7 @@ mod http;
 mod json_lines;
 #[cfg(all(test, feature = "e2e"))]
 mod ministack;
+pub mod pod_network;
 mod repository;
 mod sigv4;
 pub mod token_webhook;

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -29,7 +29,7 @@ const END_LIMIT: Duration = Duration::from_millis(500);
 /// A program to run as a part.
 #[derive(Debug)]
 pub(crate) struct Program {
-    pub part: &'static str,
+    pub part: String,
     pub executable: PathBuf,
     pub arguments: Vec<String>,
     /// In addition to what every part gets.
@@ -50,7 +50,7 @@ pub(crate) struct Launcher {
 /// A program that was started.
 #[derive(Debug, Clone)]
 pub(crate) struct Running {
-    part: &'static str,
+    part: String,
     pid: u32,
     log: PathBuf,
     began: Instant,
@@ -80,6 +80,11 @@ impl Launcher {
         &self.board
     }
 
+    /// The executable that offers the hidden commands.
+    pub(crate) fn executable(&self) -> &Path {
+        &self.executable
+    }
+
     /// Starts a program and returns at once; its part is `starting` from then on.
     pub(crate) async fn launch(&self, program: Program) -> Result<Running, Error> {
         let Program {
@@ -88,7 +93,7 @@ impl Launcher {
             arguments,
             environment,
         } = program;
-        let log = self.layout.log(part);
+        let log = self.layout.log(&part);
         let output = OpenOptions::new()
             .create(true)
             .append(true)
@@ -115,7 +120,7 @@ impl Launcher {
             .process_group(0);
         let began = Instant::now();
         let failed = |problem: String| Error::Part {
-            part: part.to_owned(),
+            part: part.clone(),
             problem,
             log_tail: String::new(),
             log: log.clone(),
@@ -126,7 +131,7 @@ impl Launcher {
             .await
             .map_err(|error| failed(format!("({}) cannot be started: {error}", executable.display())))?;
         let pid = child.id().ok_or_else(|| failed("ended at once".to_owned()))?;
-        self.board.part(part, |part| {
+        self.board.part(&part, |part| {
             part.pid = Some(pid);
             part.health = Health::Starting;
         });
@@ -145,6 +150,8 @@ impl Launcher {
                 Ok(status) => status.to_string(),
                 Err(error) => format!("unknown: {error}"),
             };
+            // What it started would go on without it, and hold its port.
+            signal_group(pid, Signal::KILL);
             watched.note_end(&board, &exit);
             let _ = end.send(Some(exit));
         });
@@ -181,7 +188,7 @@ impl Running {
     /// Waits until `probe` says that the program answers, or until it has ended.
     pub(crate) async fn ready(&self, board: &Board, probe: impl AsyncFn() -> bool) -> Result<(), Error> {
         let failed = |problem: String| Error::Part {
-            part: self.part.to_owned(),
+            part: self.part.clone(),
             problem,
             log_tail: tail(&self.log, 10),
             log: self.log.clone(),
@@ -205,7 +212,7 @@ impl Running {
     /// Notes that the program answers.
     pub(crate) fn answered(&self, board: &Board) {
         let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        board.part(self.part, |part| {
+        board.part(&self.part, |part| {
             part.health = Health::Healthy;
             part.ready_after_ms = Some(elapsed);
         });
@@ -230,7 +237,7 @@ impl Running {
 
     fn note_end(&self, board: &Board, exit: &str) {
         let dismissed = self.dismissed.load(Ordering::SeqCst);
-        board.part(self.part, |part| {
+        board.part(&self.part, |part| {
             let restarts = if let Health::Crashed { restarts, .. } = part.health {
                 restarts
             } else {

@@ -55,6 +55,17 @@ impl Layout {
         self.logs().join(format!("{part}.log"))
     }
 
+    /// A UNIX socket. Its path is limited to 103 bytes on macOS and 107 on Linux, so where the sandbox lies deep, it is
+    /// in the folder for temporary files; whoever made it removes it.
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
+        let socket = self.0.join(format!("{name}.sock"));
+        if socket.as_os_str().len() <= 103 {
+            socket
+        } else {
+            std::env::temp_dir().join(format!("mfsre-{name}-{}.sock", std::process::id()))
+        }
+    }
+
     /// A private folder for one subject, for example `etcd`; created where it is missing.
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, Error> {
         let folder = self.0.join(name);

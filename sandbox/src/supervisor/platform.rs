@@ -20,7 +20,7 @@ use crate::control_plane::client::KubeClient;
 use crate::control_plane::pki::Pki;
 use crate::control_plane::{flags, kubeconfig, nodes};
 use crate::files::{create_private_dir, write_private};
-use crate::kubelet::{ArgoCd, Kubelet};
+use crate::kubelet::{self, Agent, ArgoCd};
 use crate::{Error, Health, Part, Status};
 
 /// The account that the emulator plays.
@@ -39,6 +39,8 @@ const PARTS: &[&str] = &[
     "kwok",
     "git-server",
     "github-api",
+    "cluster-dns",
+    "pod-network",
     "argocd-server",
     "argocd-repo-server",
     "argocd-application-controller",
@@ -104,7 +106,7 @@ impl Start<'_> {
     async fn run(self) -> Result<(Servers, JoinHandle<()>), Error> {
         let spec = &self.plan.spec;
         let secrets = Secrets::generate()?;
-        let listeners = Listeners::bind(spec).await?;
+        let listeners = Listeners::bind(spec, self.layout).await?;
         let (ministack, redis, ports) = (Reserved::new()?, Reserved::new()?, ControlPlanePorts::reserve()?);
         let argo_cd = ArgoCd::reserve(&secrets, redis.address())?;
         let pki = Pki::generate(&self.layout.pki())?;
@@ -125,6 +127,7 @@ impl Start<'_> {
             ("kube-scheduler", ports.scheduler.address()),
             ("kwok", ports.kwok.address()),
         ];
+        let client = KubeClient::new(&kubernetes_endpoint, &pki)?;
         let inputs = Inputs {
             layout: self.layout,
             spec,
@@ -133,6 +136,7 @@ impl Start<'_> {
             pki: &pki,
             emulator: ministack.address(),
             api_server: &kubernetes_endpoint,
+            client: &client,
         };
         let servers = Servers::prepare(&inputs, &listeners)?;
         let addresses: Vec<(&str, SocketAddr)> = addresses
@@ -157,37 +161,40 @@ impl Start<'_> {
             git_known_hosts: servers.known_hosts_line(),
             operator_key: servers.operator_key(),
             git_access_log: servers.git_access_log(),
+            pod_proxy_url: listeners.pod_proxy()?,
             started_by: spec.started_by,
             parts: self.parts(&addresses),
         };
         self.board.update(|state| state.status = Some(status))?;
 
+        let (network, dns, proxy) = listeners.pod_network();
         let servers = servers.start(listeners, self.board, &self.stopping);
-        let client = KubeClient::new(&kubernetes_endpoint, &pki)?;
         let probe = HttpProbe::new(&pki.ca_pem)?;
         tokio::try_join!(
             self.ministack(&probe, ministack, &secrets),
             self.redis(redis, &secrets),
             self.control_plane(&probe, &client, &pki, &servers, ports),
         )?;
-        let kubelet = Kubelet {
+        let agent = Agent {
             client,
             launcher: Arc::clone(self.launcher),
             layout: self.layout.clone(),
             tools: self.plan.tools.clone(),
             server: kubernetes_endpoint,
             ca_pem: pki.ca_pem.clone(),
-            probe,
-            argo_cd,
+            probe: HttpProbe::of_kubelet()?,
+            network,
+            dns,
+            proxy,
         };
-        Ok((servers, tokio::spawn(kubelet.run(self.stopping))))
+        Ok((servers, tokio::spawn(kubelet::run(agent, argo_cd, self.stopping))))
     }
 
     async fn ministack(&self, probe: &HttpProbe, port: Reserved, secrets: &Secrets) -> Result<(), Error> {
         let health = format!("http://{}/_ministack/health", port.address());
         let data = self.layout.folder("ministack")?;
         let program = Program {
-            part: "ministack",
+            part: "ministack".to_owned(),
             executable: self.plan.tools.require("ministack")?.path.clone(),
             arguments: vec!["-m".to_owned(), "ministack".to_owned()],
             environment: environment([
@@ -228,7 +235,7 @@ impl Start<'_> {
             ),
         )?;
         let program = Program {
-            part: "redis",
+            part: "redis".to_owned(),
             executable: self.plan.tools.require("redis-server")?.path.clone(),
             arguments: vec![config.display().to_string()],
             environment: Vec::new(),
@@ -262,7 +269,15 @@ impl Start<'_> {
             .launch_ready(self.program("etcd", arguments)?, async || probes::accepts(etcd).await)
             .await?;
 
-        let arguments = flags::api_server(pki, etcd, ports.api_server.release(), servers.webhook_kubeconfig());
+        let egress = self.layout.dir().join("egress.json");
+        write_private(&egress, flags::egress(&self.layout.socket("pod-network")))?;
+        let arguments = flags::api_server(
+            pki,
+            etcd,
+            ports.api_server.release(),
+            servers.webhook_kubeconfig(),
+            &egress,
+        );
         self.launcher
             .launch_ready(self.program("kube-apiserver", arguments)?, async || {
                 client.is_ready().await
@@ -307,10 +322,10 @@ impl Start<'_> {
         Ok(())
     }
 
-    fn program(&self, part: &'static str, arguments: Vec<String>) -> Result<Program, Error> {
+    fn program(&self, part: &str, arguments: Vec<String>) -> Result<Program, Error> {
         let executable = self.plan.tools.require(part)?.path.clone();
         Ok(Program {
-            part,
+            part: part.to_owned(),
             executable,
             arguments,
             environment: Vec::new(),
@@ -329,6 +344,7 @@ impl Start<'_> {
                 let version = self.plan.tools.get(tool).map(|tool| tool.version.clone());
                 Part {
                     name: (*name).to_owned(),
+                    pod: None,
                     version: version.unwrap_or_else(|| concat!("v", env!("CARGO_PKG_VERSION")).to_owned()),
                     pid: None,
                     address: addresses

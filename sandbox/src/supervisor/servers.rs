@@ -1,4 +1,5 @@
-//! The servers inside the supervisor: the AWS proxy, the token webhook, the git server and the stand-in of GitHub's API.
+//! The servers inside the supervisor: the AWS proxy, the token webhook, the git server, the stand-in of GitHub's API, and
+//! the DNS and the proxy of the pod network.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use russh::keys::ssh_key::private::Ed25519Keypair;
 use russh::keys::ssh_key::{LineEnding, PrivateKey};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use tokio::task::JoinHandle;
 use url::Url;
 
@@ -16,12 +17,15 @@ use super::layout::Layout;
 use super::platform::url;
 use super::secrets::Secrets;
 use super::state::Board;
+use crate::control_plane::client::KubeClient;
 use crate::control_plane::kubeconfig;
 use crate::control_plane::pki::Pki;
 use crate::crypto::random_seed;
 use crate::files::write_private;
+use crate::kubelet::POD_PORTS;
+use crate::services::pod_network::{ClaimError, Claimed, Directory, PodNetwork, Services};
 use crate::services::{
-    self, Credentials, DeployKeys, RepositoryName, aws_proxy, git_server, github_api, token_webhook,
+    self, Credentials, DeployKeys, RepositoryName, aws_proxy, git_server, github_api, pod_network, token_webhook,
 };
 use crate::{Error, Health, Spec, Toolset};
 
@@ -32,6 +36,9 @@ pub(crate) struct Listeners {
     github_api: TcpListener,
     webhook: TcpListener,
     aws: TcpListener,
+    dns: (UdpSocket, TcpListener),
+    pod_proxy: TcpListener,
+    pod_socket: UnixListener,
     bound: Bound,
 }
 
@@ -41,17 +48,32 @@ struct Bound {
     github_api: SocketAddr,
     webhook: SocketAddr,
     aws: SocketAddr,
+    network: PodNetwork,
+    dns: SocketAddr,
+    pod_proxy: SocketAddr,
 }
 
 impl Listeners {
-    /// Binds the git server's fixed port and a free one for each of the others.
-    pub(crate) async fn bind(spec: &Spec) -> Result<Self, Error> {
+    /// Binds the git server's fixed port, a network for the pods, and a free port for each of the others.
+    pub(crate) async fn bind(spec: &Spec, layout: &Layout) -> Result<Self, Error> {
         let address = spec.git_listen;
         let git = TcpListener::bind(address)
             .await
             .map_err(|source| git_port_busy(address, source))?;
         let (github_api, webhook, aws) = (free().await?, free().await?, free().await?);
+        let Claimed {
+            network,
+            dns,
+            proxy: pod_proxy,
+        } = pod_network::claim(layout.dir(), &POD_PORTS).await.map_err(no_network)?;
+        let socket = layout.socket("pod-network");
+        // A start that is repeated with other ports finds the one of before.
+        let _ = std::fs::remove_file(&socket);
+        let pod_socket = UnixListener::bind(&socket).map_err(Error::file("create", &socket))?;
         let bound = Bound {
+            network,
+            dns: local_address(&dns.1)?,
+            pod_proxy: local_address(&pod_proxy)?,
             git: local_address(&git)?,
             github_api: local_address(&github_api)?,
             webhook: local_address(&webhook)?,
@@ -62,28 +84,45 @@ impl Listeners {
             github_api,
             webhook,
             aws,
+            dns,
+            pod_proxy,
+            pod_socket,
             bound,
         })
     }
 
     /// Each server's address by part.
-    pub(crate) fn addresses(&self) -> [(&'static str, SocketAddr); 4] {
+    pub(crate) fn addresses(&self) -> [(&'static str, SocketAddr); 6] {
         let Bound {
             git,
             github_api,
             webhook,
             aws,
+            dns,
+            pod_proxy,
+            network: _,
         } = self.bound;
         [
             ("git-server", git),
             ("github-api", github_api),
             ("token-webhook", webhook),
             ("aws-proxy", aws),
+            ("cluster-dns", dns),
+            ("pod-network", pod_proxy),
         ]
     }
 
     pub(crate) fn aws_endpoint(&self) -> Result<Url, Error> {
         url("http", self.bound.aws)
+    }
+
+    /// The network of the pods, its DNS and its proxy.
+    pub(crate) fn pod_network(&self) -> (PodNetwork, SocketAddr, SocketAddr) {
+        (self.bound.network, self.bound.dns, self.bound.pod_proxy)
+    }
+
+    pub(crate) fn pod_proxy(&self) -> Result<Url, Error> {
+        url("http", self.bound.pod_proxy)
     }
 
     pub(crate) fn git_api(&self) -> Result<Url, Error> {
@@ -101,6 +140,38 @@ pub(crate) fn git_port_busy(address: SocketAddr, source: std::io::Error) -> Erro
             "end what listens there (another sandbox, perhaps), or give argocd_repository_url in the environment file \
              another port than {}",
             address.port()
+        ),
+    }
+}
+
+/// Why there is no network for the pods, and what the user can do.
+fn no_network(error: ClaimError) -> Error {
+    let internal = |error: ClaimError, next: String| Error::Internal {
+        action: "give the pods a network of loopback addresses".to_owned(),
+        message: error.to_string(),
+        next,
+    };
+    match error {
+        ClaimError::PodPort { address, source } => Error::PortBusy {
+            part: "pods".to_owned(),
+            address,
+            source,
+            next: format!(
+                "end what listens on port {} on all addresses of this machine, or let it listen on 127.0.0.1 alone",
+                address.port()
+            ),
+        },
+        ClaimError::NoSuchAddress { network, .. } => internal(
+            error,
+            format!(
+                "macOS has only 127.0.0.1 at first; add the others, until the next restart, with: for i in 1 2 $(seq 10 60); do sudo ifconfig lo0 \
+                 alias {}.$i; done",
+                network.to_string().trim_end_matches(".0/24")
+            ),
+        ),
+        error => internal(
+            error,
+            "end other sandboxes, or what listens on port 10053 on all addresses of this machine".to_owned(),
         ),
     }
 }
@@ -138,6 +209,9 @@ struct Settings {
     github_api: github_api::Config,
     webhook: token_webhook::Config,
     aws: aws_proxy::Config,
+    directory: Arc<Directory>,
+    dns_log: PathBuf,
+    pod_network_log: PathBuf,
 }
 
 /// Files that others read.
@@ -157,6 +231,7 @@ pub(crate) struct Inputs<'a> {
     pub pki: &'a Pki,
     pub emulator: SocketAddr,
     pub api_server: &'a Url,
+    pub client: &'a KubeClient,
 }
 
 impl Servers {
@@ -170,6 +245,7 @@ impl Servers {
             pki,
             emulator,
             api_server,
+            client,
         } = inputs;
         let git = layout.folder("git")?;
         let files = Files {
@@ -237,6 +313,9 @@ impl Servers {
                 memory: layout.folder("ministack")?.join("proxy.json"),
                 request_log: layout.log("aws-proxy"),
             },
+            directory: Arc::new(directory(listeners.bound.network, client)),
+            dns_log: layout.log("cluster-dns"),
+            pod_network_log: layout.log("pod-network"),
         };
         Ok(Self {
             files,
@@ -256,6 +335,9 @@ impl Servers {
             github_api,
             webhook,
             aws,
+            dns,
+            pod_proxy,
+            pod_socket,
             bound: _,
         } = listeners;
         let mut run = |part: &'static str, server: Serving| self.running.push((part, spawn(part, server, board)));
@@ -274,6 +356,17 @@ impl Servers {
         run(
             "aws-proxy",
             Box::pin(aws_proxy::serve(aws, settings.aws, stopping.clone())),
+        );
+        let directory = settings.directory;
+        let (names, log, stop) = (Arc::clone(&directory), settings.dns_log, stopping.clone());
+        run(
+            "cluster-dns",
+            Box::pin(async move { pod_network::dns::serve(dns, names, &log, stop).await }),
+        );
+        let (log, stopping) = (settings.pod_network_log, stopping.clone());
+        run(
+            "pod-network",
+            Box::pin(async move { pod_network::proxy::serve(pod_proxy, pod_socket, directory, &log, stopping).await }),
         );
         self
     }
@@ -300,6 +393,28 @@ impl Servers {
     pub(crate) fn webhook_kubeconfig(&self) -> &Path {
         &self.files.webhook_kubeconfig
     }
+}
+
+/// The Services of the cluster, as its API server lists them.
+fn directory(network: PodNetwork, client: &KubeClient) -> Directory {
+    let client = client.clone();
+    Directory::new(
+        network,
+        Box::new(move || {
+            let client = client.clone();
+            Box::pin(async move {
+                let (services, slices) = tokio::try_join!(
+                    client.get("/api/v1/services"),
+                    client.get("/apis/discovery.k8s.io/v1/endpointslices"),
+                )
+                .map_err(|error| error.to_string())?;
+                Ok(Services::read(
+                    &services.unwrap_or_default(),
+                    &slices.unwrap_or_default(),
+                ))
+            })
+        }),
+    )
 }
 
 /// The repository's URL.

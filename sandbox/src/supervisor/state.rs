@@ -77,6 +77,25 @@ impl Board {
         self.write(&state)
     }
 
+    /// Adds a part that comes and goes while the platform runs; one of the same name is replaced.
+    pub(crate) fn add_part(&self, part: Part) {
+        self.remove_part(&part.name);
+        let _ = self.update(|state| {
+            if let Some(status) = &mut state.status {
+                status.parts.push(part);
+            }
+        });
+    }
+
+    /// Removes such a part again.
+    pub(crate) fn remove_part(&self, name: &str) {
+        let _ = self.update(|state| {
+            if let Some(status) = &mut state.status {
+                status.parts.retain(|part| part.name != name);
+            }
+        });
+    }
+
     /// Changes one part. A state that cannot be written (a full disk) must not bring the platform down, so that is
     /// left to the next change to report.
     pub(crate) fn part(&self, name: &str, change: impl FnOnce(&mut Part)) {

@@ -20,7 +20,7 @@ pub(crate) struct Tool {
     pub name: &'static str,
     /// The pinned release.
     pub version: &'static str,
-    /// Arguments that make it print its version.
+    /// Arguments that make it print its version; none where it cannot, so that one found on the machine is not taken.
     pub version_arguments: &'static [&'static str],
     /// Which other versions, found on the machine, do as well.
     pub accepts: Accepts,
@@ -104,6 +104,21 @@ macro_rules! kubernetes {
                 KUBERNETES_VARIABLES
             ),
         }
+    };
+}
+
+/// The Prometheus release of the chart and of the alerts' tests. As a Go module it is v0.313.5.
+const PROMETHEUS: &str = "v3.13.5";
+
+// Of the service discoveries, most of them with a cloud's whole SDK, only that of Kubernetes is used here.
+macro_rules! prometheus {
+    ($name:literal) => {
+        go_build!(
+            "prometheus",
+            concat!("github.com/prometheus/prometheus/cmd/", $name),
+            &["github.com/prometheus/common/version.Version=3.13.5"],
+            "remove_all_sd,enable_kubernetes_sd"
+        )
     };
 }
 
@@ -237,23 +252,33 @@ pub(crate) const TOOLS: &[Tool] = &[
             &["github.com/argoproj/argo-cd/v3/common.version=3.5.7"]
         ),
     },
+    Tool {
+        name: "prometheus",
+        version: PROMETHEUS,
+        version_arguments: &["--version"],
+        accepts: Accepts::Minor(5),
+        prebuilt: &[],
+        build: prometheus!("prometheus"),
+    },
+    Tool {
+        name: "prometheus-adapter",
+        version: "v0.12.0",
+        version_arguments: &[],
+        accepts: Accepts::SameMinor,
+        prebuilt: &[],
+        build: go_build!("prometheus-adapter", "sigs.k8s.io/prometheus-adapter/cmd/adapter", &[]),
+    },
 ];
 
 /// Programs that only the project's own checks need.
 pub(crate) const CHECKS: &[Tool] = &[
     Tool {
         name: "promtool",
-        version: "v3.13.5",
+        version: PROMETHEUS,
         version_arguments: &["--version"],
         accepts: Accepts::Minor(5),
         prebuilt: &[],
-        // Of the service discoveries, most of them with a cloud's whole SDK, only that of Kubernetes is used here.
-        build: go_build!(
-            "prometheus",
-            "github.com/prometheus/prometheus/cmd/promtool",
-            &["github.com/prometheus/common/version.Version=3.13.5"],
-            "remove_all_sd,enable_kubernetes_sd"
-        ),
+        build: prometheus!("promtool"),
     },
     Tool {
         name: "actionlint",
@@ -300,13 +325,15 @@ mod tests {
     #[test]
     fn each_module_pins_the_version_that_the_table_names() {
         for tool in TOOLS {
+            // Prometheus 3.x.y is the module's v0.30x.y: a module of version 3 would have another path.
+            let version = tool.version.replace("v3.13.5", "v0.313.5");
             assert!(
                 tool.build.go_mod.lines().any(|line| {
                     let mut words = line.split_whitespace();
                     words
                         .next()
                         .is_some_and(|module| tool.build.package.starts_with(module))
-                        && words.next() == Some(tool.version)
+                        && words.next() == Some(&version)
                 }),
                 "{} {}",
                 tool.name,

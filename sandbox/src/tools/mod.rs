@@ -25,7 +25,7 @@ use self::catalog::{
     ARGO_CD_INSTALL_SHA256, ARGO_CD_INSTALL_URL, Accepts, CHECKS, KUBERNETES_MINOR, Prebuilt, TOOLS, Tool,
 };
 use self::download::Downloads;
-use self::python::{MINISTACK_VERSION, Python};
+use self::python::{MINISTACK_VERSION, MainService, Python};
 use self::version::Version;
 use crate::{Error, Event, Progress, Source, Spec};
 
@@ -102,6 +102,7 @@ pub async fn prepare(spec: &Spec, progress: &dyn Progress) -> Result<Toolset, Er
     }
     keep("ministack", getter.ministack().await?);
     keep("redis-server", getter.redis().await?);
+    keep(python::MAIN_SERVICE, getter.main_service().await?);
     keep(INSTALL_MANIFEST, getter.install_manifest().await?);
     Ok(Toolset { tools })
 }
@@ -232,6 +233,33 @@ impl<'a> Getter<'a> {
             .await
             .map_err(|problem| failed("ministack", MINISTACK_VERSION, vec![problem], network_hint("ministack")))?;
         Ok(resolved(filling.finish("bin/python")?, Source::Pypi))
+    }
+
+    /// The Python that runs the main service.
+    async fn main_service(&self) -> Result<Resolved, Error> {
+        const NAME: &str = python::MAIN_SERVICE;
+        let sources = MainService::embedded();
+        let resolved = |path, source| Resolved {
+            path,
+            version: sources.version.clone(),
+            source,
+        };
+        if let Some(path) = self.explicit(NAME)? {
+            return Ok(resolved(path, Source::Explicit));
+        }
+        let find = || self.cache.find(NAME, &sources.key, python::VENV_PYTHON);
+        if let Some(path) = find() {
+            return Ok(resolved(path, Source::Cache));
+        }
+        let filling = self.cache.fill(NAME, &sources.key, self.progress).await?;
+        if let Some(path) = find() {
+            return Ok(resolved(path, Source::Cache));
+        }
+        self.python
+            .install_main_service(&filling, &sources, self.progress)
+            .await
+            .map_err(|problem| failed(NAME, &sources.version, vec![problem], network_hint(NAME)))?;
+        Ok(resolved(filling.finish(python::VENV_PYTHON)?, Source::Pypi))
     }
 
     async fn redis(&self) -> Result<Resolved, Error> {
@@ -410,6 +438,17 @@ impl<'a> Getter<'a> {
         for (path, source, place) in candidates {
             let problem = match path {
                 None => format!("no {name}"),
+                // Whoever sets a path answers for it; another one may be of any version.
+                Some(path) if version_arguments.is_empty() => {
+                    if source == Source::Explicit {
+                        return Ok(Some(Resolved {
+                            path,
+                            version: String::new(),
+                            source,
+                        }));
+                    }
+                    format!("{} does not tell its version", path.display())
+                }
                 Some(path) => match version::probe(&path, version_arguments).await {
                     Ok(version) if version.satisfies(wanted, accepts) => {
                         return Ok(Some(Resolved {

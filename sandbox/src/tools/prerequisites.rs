@@ -27,11 +27,11 @@ pub(crate) async fn check() -> Result<Prerequisites, Error> {
 async fn python() -> Result<Python, Missing> {
     const LEAST: Version = Version {
         major: 3,
-        minor: 10,
+        minor: 11,
         patch: 0,
     };
     let missing = |found: String, how: &str| Missing {
-        program: "python3 (3.10 or newer, with venv)".to_owned(),
+        program: "python3 (3.11 or newer, with venv)".to_owned(),
         found,
         how: how.to_owned(),
     };

