@@ -39,11 +39,6 @@ cluster:
 node_group: {min_size: 3, max_size: 6, desired_size: 4}
 tags: {team: platform, cost center: \"42\"}
 autoscaling: {provider: keda}
-observability:
-  prometheus: existing
-  prometheus_url: http://prometheus.observability.svc:9090
-  service_monitor: true
-  service_monitor_labels: {release: kube-prometheus-stack, quoted: \"1\"}
 images: {registry: registry.example.com/acme, pull_secret: acme/registry}
 main_service: {canary: true}
 git: {revision: release/1.2}
@@ -103,6 +98,27 @@ fn these_are_the_files_that_differ_between_environments() {
             "cd/environments/demo/argo-cd/argocd-ssh-known-hosts-cm.yaml"
         )
     );
+}
+
+#[test]
+fn a_service_monitor_and_its_labels_reach_the_exporter_s_chart() {
+    for (labels, exporter) in [
+        ("", serde_json::json!({})),
+        (
+            "  service_monitor_labels: {release: kube-prometheus-stack, quoted: \"1\"}\n",
+            serde_json::json!({ "serviceMonitor": { "labels": { "release": "kube-prometheus-stack", "quoted": "1" } } }),
+        ),
+    ] {
+        let tree = tree(&environment(&format!(
+            "{REPOSITORY}observability:\n  prometheus: existing\n  prometheus_url: http://p.x.svc:9090\n  service_monitor: true\n{labels}"
+        )));
+        let values: Value = serde_saphyr::from_str(text(&tree, "cd/environments/demo/values.yaml")).unwrap();
+        assert_eq!(
+            values["observability"],
+            serde_json::json!({ "prometheus": "existing", "url": "http://p.x.svc:9090/", "serviceMonitor": true })
+        );
+        assert_eq!(values["exporter"], exporter);
+    }
 }
 
 #[test]

@@ -198,8 +198,7 @@ pub struct ObservabilityFile {
     /// URL of the existing Prometheus, as seen from inside the cluster.
     #[schemars(with = "Option<url::Url>")]
     pub prometheus_url: Text,
-    /// Have the existing Prometheus find the exporter by a ServiceMonitor of the Prometheus Operator, instead of by annotations of
-    /// the pod.
+    /// Whether the existing Prometheus finds the exporter by a ServiceMonitor, not by annotations of the pod.
     #[schemars(with = "Option<bool>", extend("default" = false))]
     pub service_monitor: Option<Spanned<bool>>,
     /// Labels of that ServiceMonitor, which the operator's `serviceMonitorSelector` may ask for.
@@ -216,8 +215,7 @@ pub struct ImagesFile {
     pub registry: Text,
     /// Versions that go over those of the charts, in this environment only; `mfsre bump CHART --environment` sets them.
     pub versions: Option<ImageVersionsFile>,
-    /// Name of a Secrets Manager secret with the registry's credential, a JSON object of `username` and `token`; without it the
-    /// images are pulled anonymously.
+    /// Secrets Manager secret with the registry's credential, JSON of `username` and `token`; none for public images.
     #[schemars(with = "Option<String>")]
     pub pull_secret: Text,
 }

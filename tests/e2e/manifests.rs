@@ -103,6 +103,8 @@ pub(crate) fn every_rendered_object_is_accepted_by_the_api_server(project: &Proj
         let values = json!({ "valuesObject": serde_json::from_str::<Value>(values).unwrap() });
         let output = rendered.chart("a-name", &project.root().join("cd").join(chart), namespace, &values);
         rendered.add(documents(&output), namespace);
+        // The cluster's own has mfsre's CA, and the two exclude each other.
+        rendered.objects.retain(|o| o["spec"]["insecureSkipTLSVerify"] != true);
         judge(kubectl, &kinds, chart, rendered.objects, &mut seen);
     }
     for kind in [
