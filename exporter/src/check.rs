@@ -68,7 +68,7 @@ async fn ask(args: &CheckArgs, module: &Module) -> Result<Batch, CheckError> {
     let document = args.document.clone();
     let bad = |problem| CheckError::Url(args.document.clone(), problem);
     let url = crate::config::url(&document).map_err(bad)?;
-    let endpoint = Endpoint::new(&url, &module.request.tls).map_err(bad)?;
+    let endpoint = Endpoint::new(&url, &module.request).map_err(bad)?;
     let addresses = match endpoint.host() {
         Host::Ipv4(address) => vec![IpAddr::V4(*address)],
         Host::Ipv6(address) => vec![IpAddr::V6(*address)],

@@ -45,7 +45,6 @@ const TIDY: Duration = Duration::from_secs(10);
 
 /// Why the exporter ended.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 enum Error {
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -57,7 +56,7 @@ enum Error {
         source: std::io::Error,
     },
     #[error(transparent)]
-    Check(#[from] CheckError),
+    Check(#[from] Box<CheckError>),
     #[error("cannot print the metrics: {0}")]
     Print(std::io::Error),
 }
@@ -65,7 +64,8 @@ enum Error {
 impl Error {
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::Check(CheckError::Config(_)) => ExitCode::from(CONFIGURATION),
+            Self::Config(_) => ExitCode::from(CONFIGURATION),
+            Self::Check(error) if matches!(**error, CheckError::Config(_)) => ExitCode::from(CONFIGURATION),
             _ => ExitCode::FAILURE,
         }
     }
@@ -126,7 +126,7 @@ pub fn main_with(cli: Cli) -> ExitCode {
 }
 
 async fn run_check(args: &CheckArgs) -> Result<(), Error> {
-    let text = check::check(args).await?;
+    let text = check::check(args).await.map_err(Box::new)?;
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::Print(error)),
         _ => Ok(()),

@@ -96,7 +96,7 @@ impl Prober {
                 url: origin_of(&url),
                 module: module.name.clone(),
             })?;
-        let endpoint = Endpoint::new(&url, &module.request.tls).map_err(bad)?;
+        let endpoint = Endpoint::new(&url, &module.request).map_err(bad)?;
         let batch = self.ask(&endpoint, origin, module).await?;
         let families = module.mapping.families();
         let mut encoder = Encoder::new(format, 128 * families.len());

@@ -1,5 +1,7 @@
 //! Polling, from the outside: the real program against real servers.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,5 +1,7 @@
 //! How targets are asked: TLS, credentials, headers, bodies.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use std::net::Ipv4Addr;

@@ -1,5 +1,7 @@
 //! What the exporter serves, how it begins and how it ends.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use std::io::{Read as _, Write as _};

@@ -1,40 +1,37 @@
-//! A small HTTP/1.1 client that connects to the address it is told, keeps connections, and never reads more than it may.
+//! Asks an address for a document: keeps connections, and never reads more than it may.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Body as _, Incoming};
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
-use hyper::http::uri::PathAndQuery;
-use hyper::{Method, Response, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
+use zeroize::Zeroizing;
 
-use super::{FetchError, Tls};
+use super::http::{Broken, Chunks, Framing, Head, HeadReader};
+use super::{FetchError, Tls, credentials};
 use crate::cli::RequestArgs;
-use crate::config::{Credential, Request, Scheme};
+use crate::config::Request;
 
 /// A connection that was not used for this long is closed. Servers close theirs after 5 seconds (Node.js, uvicorn) to some
 /// minutes; a poll period is 5 seconds.
 const IDLE: Duration = Duration::from_secs(30);
 /// So many connections are kept for one address.
 const IDLE_PER_ADDRESS: usize = 64;
-/// Room for the head of an answer, and for what is read at once.
-const READ_BUFFER: usize = 64 * 1024;
-/// A header may hold a token, but no more.
-const MAX_CREDENTIAL: u64 = 64 * 1024;
-/// What a body may have before it counts against the memory of all bodies together. Every target may have that much, so
+/// What is read at first. The head and the body of a small answer fit.
+const READ: usize = 4 * 1024;
+/// What an answer may have before it counts against the memory of all answers together. Every target may have that much, so
 /// that the large ones cannot take it from the small ones.
 const SMALL: usize = 64 * 1024;
 
@@ -43,8 +40,8 @@ const SMALL: usize = 64 * 1024;
 pub(crate) struct Endpoint {
     host: Host<String>,
     port: u16,
-    authority: HeaderValue,
-    target: Uri,
+    /// The head of the request, but for credentials and the empty line.
+    head: String,
     /// For TLS: the name that the certificate must have.
     server_name: Option<ServerName<'static>>,
 }
@@ -52,37 +49,27 @@ pub(crate) struct Endpoint {
 impl Endpoint {
     /// # Errors
     ///
-    /// If the URL has no host or is not one that HTTP can ask.
-    pub(crate) fn new(url: &Url, tls: &Tls) -> Result<Self, String> {
-        let bad = |what: &str| format!("{url} has no {what} that can be asked");
-        let host = url.host().ok_or_else(|| bad("host"))?.to_owned();
-        let port = url.port_or_known_default().ok_or_else(|| bad("port"))?;
-        let authority = match url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_string(),
-        };
-        let target = match url.query() {
-            Some(query) => format!("{}?{query}", url.path()),
-            None => url.path().to_owned(),
-        };
-        let target = PathAndQuery::try_from(target).map_err(|_| bad("path"))?;
+    /// If the URL has no host that can be asked.
+    pub(crate) fn new(url: &Url, request: &Request) -> Result<Self, String> {
+        let bad = || format!("{url} has no host that can be asked");
+        let host = url.host().ok_or_else(bad)?.to_owned();
+        let port = url.port_or_known_default().ok_or_else(bad)?;
         let server_name = if url.scheme() == "https" {
-            Some(match (&tls.server_name, &host) {
+            Some(match (&request.tls.server_name, &host) {
                 (Some(name), _) => name.clone(),
-                (None, Host::Ipv4(address)) => ServerName::from(std::net::IpAddr::V4(*address)),
-                (None, Host::Ipv6(address)) => ServerName::from(std::net::IpAddr::V6(*address)),
+                (None, Host::Ipv4(address)) => ServerName::from(IpAddr::V4(*address)),
+                (None, Host::Ipv6(address)) => ServerName::from(IpAddr::V6(*address)),
                 (None, Host::Domain(name)) => {
-                    ServerName::try_from(name.trim_end_matches('.').to_owned()).map_err(|_| bad("host name"))?
+                    ServerName::try_from(name.trim_end_matches('.').to_owned()).map_err(|_| bad())?
                 }
             })
         } else {
             None
         };
         Ok(Self {
+            head: head(url, request),
             host,
             port,
-            authority: HeaderValue::try_from(authority).map_err(|_| bad("host"))?,
-            target: Uri::from(target),
             server_name,
         })
     }
@@ -95,6 +82,44 @@ impl Endpoint {
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
+}
+
+/// The head of a request. What it is made of was checked: a URL has no spaces or line ends, nor has a header.
+fn head(url: &Url, request: &Request) -> String {
+    let mut head = String::with_capacity(256);
+    let method = if request.body.is_some() { "POST" } else { "GET" };
+    let (mark, query) = url.query().map_or(("", ""), |query| ("?", query));
+    for part in [method, " ", url.path(), mark, query, " HTTP/1.1\r\nHost: "] {
+        head.push_str(part);
+    }
+    head.push_str(url.host_str().unwrap_or_default());
+    if let Some(port) = url.port() {
+        head.push(':');
+        head.push_str(itoa::Buffer::new().format(port));
+    }
+    head.push_str(concat!(
+        "\r\nUser-Agent: mfsre-exporter/",
+        env!("CARGO_PKG_VERSION"),
+        "\r\n"
+    ));
+    let mut header = |name: &str, value: &str| {
+        for part in [name, ": ", value, "\r\n"] {
+            head.push_str(part);
+        }
+    };
+    if !request.headers.contains_key("accept") {
+        header("Accept", "application/json");
+    }
+    if let Some(body) = &request.body {
+        header("Content-Length", itoa::Buffer::new().format(body.len()));
+        if !request.headers.contains_key("content-type") {
+            header("Content-Type", "application/json");
+        }
+    }
+    for (name, value) in &request.headers {
+        header(name.as_str(), value.to_str().unwrap_or_default());
+    }
+    head
 }
 
 /// What requests may take.
@@ -117,6 +142,13 @@ impl From<&RequestArgs> for Limits {
     }
 }
 
+/// A connection, with or without TLS.
+trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+type Stream = Box<dyn Connection>;
+
 /// Which connections are alike.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
@@ -126,40 +158,56 @@ struct Key {
 }
 
 struct Idle {
-    sender: SendRequest<Full<Bytes>>,
+    stream: Stream,
     since: Instant,
 }
 
-/// A body that was read. While it lives, it counts against the memory for bodies.
+/// An answer on its way, and the memory that it holds beyond what every one may have.
+struct Incoming<'c> {
+    client: &'c Client,
+    buffer: Vec<u8>,
+    memory: Option<OwnedSemaphorePermit>,
+}
+
+/// A body that was read. While it lives, it counts against the memory for answers.
 pub(crate) struct Document {
-    bytes: Bytes,
+    buffer: Vec<u8>,
+    body: Range<usize>,
     _memory: Option<OwnedSemaphorePermit>,
 }
 
 impl Document {
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        &self.buffer[self.body.clone()]
     }
 }
 
 /// The client.
 pub(crate) struct Client {
     pub(crate) limits: Limits,
-    requests: Arc<Semaphore>,
+    requests: Semaphore,
     memory: Arc<Semaphore>,
     idle: Mutex<HashMap<Key, Vec<Idle>>>,
+}
+
+/// What one try on one connection came to.
+enum Attempt {
+    Answered(Document, Option<Stream>),
+    /// The server closed the connection before it said anything. On one that was used before, that happens at any time.
+    Closed(FetchError),
 }
 
 impl Client {
     pub(crate) fn new(args: &RequestArgs) -> Self {
         let permits = |number: u32| {
-            let number = usize::try_from(number).unwrap_or(usize::MAX);
-            Arc::new(Semaphore::new(number.min(Semaphore::MAX_PERMITS)))
+            usize::try_from(number)
+                .unwrap_or(usize::MAX)
+                .min(Semaphore::MAX_PERMITS)
         };
         Self {
             limits: Limits::from(args),
-            requests: permits(args.concurrency.get()),
-            memory: permits(args.max_buffer.get()),
+            requests: Semaphore::new(permits(args.concurrency.get())),
+            memory: Arc::new(Semaphore::new(permits(args.max_buffer.get()))),
             idle: Mutex::default(),
         }
     }
@@ -192,7 +240,7 @@ impl Client {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|_, idle| {
-                idle.retain(|connection| connection.since.elapsed() < IDLE && !connection.sender.is_closed());
+                idle.retain(|connection| connection.since.elapsed() < IDLE);
                 !idle.is_empty()
             });
     }
@@ -203,7 +251,6 @@ impl Client {
         address: SocketAddr,
         request: &Request,
     ) -> Result<Document, FetchError> {
-        let headers = headers(endpoint, request).await?;
         let key = Key {
             address,
             tls: endpoint
@@ -211,74 +258,70 @@ impl Client {
                 .as_ref()
                 .map(|name| (Arc::as_ptr(&request.tls.config).addr(), name.clone())),
         };
-        let message = || {
-            let mut message = hyper::Request::new(Full::new(request.body.clone().unwrap_or_default()));
-            *message.method_mut() = if request.body.is_some() {
-                Method::POST
-            } else {
-                Method::GET
-            };
-            *message.uri_mut() = endpoint.target.clone();
-            message.headers_mut().clone_from(&headers);
-            message
-        };
-        while let Some(mut sender) = self.take(&key) {
-            // The server may close a connection at the moment it is used again. Nothing is known about the request then;
-            // to ask a second time does no harm, unless it is a POST.
-            if sender.ready().await.is_err() {
-                continue;
-            }
-            match sender.try_send_request(message()).await {
-                Ok(response) => return self.document(key, sender, response, request).await,
-                Err(error) if request.body.is_none() || error.message().is_some() => {}
-                Err(error) => return Err(FetchError::Protocol(error.into_error())),
+        let mut message = Zeroizing::new(Vec::with_capacity(endpoint.head.len() + 2));
+        message.extend_from_slice(endpoint.head.as_bytes());
+        credentials::append(&request.credentials, &mut message).await?;
+        message.extend_from_slice(b"\r\n");
+        message.extend_from_slice(request.body.as_deref().unwrap_or_default());
+        // To ask a second time does no harm, unless it is a POST; so that gets a connection of its own.
+        if request.body.is_none() {
+            while let Some(stream) = self.take(&key).await {
+                if let Attempt::Answered(document, stream) = self.attempt(stream, &message, request).await? {
+                    self.give_back(key, stream);
+                    return Ok(document);
+                }
             }
         }
-        let mut sender = self.connect(&key, &request.tls).await?;
-        let response = sender.send_request(message()).await.map_err(FetchError::Protocol)?;
-        self.document(key, sender, response, request).await
+        let stream = self.connect(&key, &request.tls).await?;
+        match self.attempt(stream, &message, request).await? {
+            Attempt::Answered(document, stream) => {
+                self.give_back(key, stream);
+                Ok(document)
+            }
+            Attempt::Closed(error) => Err(error),
+        }
     }
 
-    fn take(&self, key: &Key) -> Option<SendRequest<Full<Bytes>>> {
-        let mut pool = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = pool.get_mut(key)?;
+    /// A connection that is still open, as far as one can know.
+    async fn take(&self, key: &Key) -> Option<Stream> {
         loop {
-            let connection = idle.pop()?;
-            if connection.since.elapsed() < IDLE && !connection.sender.is_closed() {
-                return Some(connection.sender);
+            let mut connection = {
+                let mut pool = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+                pool.get_mut(key)?.pop()?
+            };
+            if connection.since.elapsed() < IDLE && is_silent(&mut connection.stream).await {
+                return Some(connection.stream);
             }
         }
     }
 
-    fn give_back(&self, key: Key, sender: SendRequest<Full<Bytes>>) {
-        if sender.is_closed() {
-            return;
-        }
+    fn give_back(&self, key: Key, stream: Option<Stream>) {
+        let Some(stream) = stream else { return };
         let mut pool = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = pool.entry(key).or_default();
         if idle.len() < IDLE_PER_ADDRESS {
             idle.push(Idle {
-                sender,
+                stream,
                 since: Instant::now(),
             });
         }
     }
 
-    async fn connect(&self, key: &Key, tls: &Tls) -> Result<SendRequest<Full<Bytes>>, FetchError> {
+    async fn connect(&self, key: &Key, tls: &Tls) -> Result<Stream, FetchError> {
         let limit = self.limits.connect_timeout;
         let connect = async {
             let stream = TcpStream::connect(key.address).await.map_err(FetchError::Connect)?;
             stream.set_nodelay(true).map_err(FetchError::Connect)?;
-            match &key.tls {
-                None => handshake(stream).await,
-                Some((_, name)) => {
-                    let stream = TlsConnector::from(Arc::clone(&tls.config))
+            let stream: Stream = match &key.tls {
+                None => Box::new(stream),
+                Some((_, name)) => Box::new(
+                    TlsConnector::from(Arc::clone(&tls.config))
                         .connect(name.clone(), stream)
                         .await
-                        .map_err(FetchError::Tls)?;
-                    handshake(stream).await
-                }
-            }
+                        .map_err(FetchError::Tls)?,
+                ),
+            };
+            Ok(stream)
         };
         match timeout(limit, connect).await {
             Ok(result) => result,
@@ -286,172 +329,159 @@ impl Client {
         }
     }
 
-    async fn document(
-        &self,
-        key: Key,
-        sender: SendRequest<Full<Bytes>>,
-        response: Response<Incoming>,
-        request: &Request,
-    ) -> Result<Document, FetchError> {
-        let (head, body) = response.into_parts();
-        let valid = if request.valid_status.is_empty() {
-            head.status.is_success()
-        } else {
-            request.valid_status.contains(&head.status.as_u16())
+    async fn attempt(&self, mut stream: Stream, message: &[u8], request: &Request) -> Result<Attempt, FetchError> {
+        let sent = async {
+            stream.write_all(message).await?;
+            stream.flush().await
         };
-        if !valid {
-            return Err(match head.headers.get(LOCATION) {
-                Some(location) if head.status.is_redirection() => FetchError::Redirect {
-                    status: head.status,
-                    location: String::from_utf8_lossy(location.as_bytes()).into_owned(),
-                },
-                _ => FetchError::Status(head.status),
-            });
+        // A server may answer before it has heard everything, and close. So an error here is none yet.
+        let sent = sent.await;
+        let mut incoming = Incoming {
+            client: self,
+            buffer: Vec::with_capacity(READ),
+            memory: None,
+        };
+        let mut reader = HeadReader::default();
+        let head = loop {
+            if let Some(head) = reader.read(&incoming.buffer)? {
+                break head;
+            }
+            match incoming.read(&mut stream).await {
+                Ok(0) if incoming.buffer.is_empty() => {
+                    let error = sent.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into());
+                    return Ok(Attempt::Closed(FetchError::Broken(error)));
+                }
+                Err(FetchError::Broken(error)) if incoming.buffer.is_empty() => {
+                    return Ok(Attempt::Closed(FetchError::Broken(error)));
+                }
+                Ok(0) => return Err(FetchError::Broken(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => {}
+                Err(error) => return Err(error),
+            }
+        };
+        check(&head, request)?;
+        let (body, whole) = incoming.body(&mut stream, &head).await?;
+        // What came behind the answer was not asked for, so nothing that follows could be trusted.
+        let stream = (head.keep && whole).then_some(stream);
+        let Incoming { buffer, memory, .. } = incoming;
+        Ok(Attempt::Answered(
+            Document {
+                buffer,
+                body,
+                _memory: memory,
+            },
+            stream,
+        ))
+    }
+}
+
+/// Whether the answer is one to read.
+fn check(head: &Head, request: &Request) -> Result<(), FetchError> {
+    let valid = if request.valid_status.is_empty() {
+        (200..300).contains(&head.status)
+    } else {
+        request.valid_status.contains(&head.status)
+    };
+    match (&head.location, &head.coding) {
+        (Some(location), _) if !valid && (300..400).contains(&head.status) => Err(FetchError::Redirect {
+            status: head.status,
+            location: location.clone(),
+        }),
+        _ if !valid => Err(FetchError::Status(head.status)),
+        (_, Some(coding)) => Err(FetchError::Encoding(coding.clone())),
+        _ => Ok(()),
+    }
+}
+
+/// Whether nothing came on a connection since the last answer: no end, and no byte that nobody asked for.
+async fn is_silent(stream: &mut Stream) -> bool {
+    let mut byte = [0];
+    poll_fn(|context| {
+        let mut buffer = ReadBuf::new(&mut byte);
+        Poll::Ready(Pin::new(&mut *stream).poll_read(context, &mut buffer).is_pending())
+    })
+    .await
+}
+
+impl Incoming<'_> {
+    /// Reads what is there, into room that is there.
+    async fn read(&mut self, stream: &mut Stream) -> Result<usize, FetchError> {
+        if self.buffer.len() == self.buffer.capacity() {
+            self.reserve(self.buffer.len())?;
         }
-        if let Some(coding) = head.headers.get(CONTENT_ENCODING)
-            && coding != "identity"
-        {
-            return Err(FetchError::Encoding(
-                String::from_utf8_lossy(coding.as_bytes()).into_owned(),
-            ));
-        }
-        let document = self.body(body).await?;
-        // Only now, since nothing else may come on this connection before.
-        if head.status != StatusCode::SWITCHING_PROTOCOLS {
-            self.give_back(key, sender);
-        }
-        Ok(document)
+        stream.read_buf(&mut self.buffer).await.map_err(FetchError::Broken)
     }
 
-    async fn body(&self, mut body: Incoming) -> Result<Document, FetchError> {
-        let max = self.limits.max_body;
-        let limit = usize::try_from(max).unwrap_or(usize::MAX);
-        let announced = body
-            .size_hint()
-            .exact()
-            .map(|length| usize::try_from(length).unwrap_or(usize::MAX));
-        if announced.is_some_and(|length| length > limit) {
-            return Err(FetchError::TooLarge(max));
+    /// Makes room, if there is memory for it.
+    fn reserve(&mut self, more: usize) -> Result<(), FetchError> {
+        let wanted = self.buffer.len().saturating_add(more);
+        if wanted <= self.buffer.capacity() {
+            return Ok(());
         }
-        let mut first = Bytes::new();
-        let mut whole = Vec::new();
-        let mut memory: Option<OwnedSemaphorePermit> = None;
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.map_err(FetchError::Protocol)?.into_data() else {
-                continue;
-            };
-            if first.is_empty() && whole.is_empty() {
-                // Most bodies come in one piece, which then is not copied.
-                first = data;
-                continue;
+        let held = self.memory.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        if wanted > SMALL && wanted > held {
+            let missing = u32::try_from(wanted - held).map_err(|_| FetchError::Memory)?;
+            let permit = Arc::clone(&self.client.memory)
+                .try_acquire_many_owned(missing)
+                .map_err(|_| FetchError::Memory)?;
+            match &mut self.memory {
+                None => self.memory = Some(permit),
+                Some(memory) => memory.merge(permit),
             }
-            let length = whole.len().max(first.len()) + data.len();
-            if length > limit {
-                return Err(FetchError::TooLarge(max));
-            }
-            if length > SMALL {
-                let held = memory.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-                // The announced length at once, else twice what is there, as the vector grows.
-                let wanted = announced.unwrap_or(0).max(length.min(limit / 2) * 2);
-                if wanted > held {
-                    let more = u32::try_from(wanted - held).unwrap_or(u32::MAX);
-                    let more = Arc::clone(&self.memory)
-                        .try_acquire_many_owned(more)
-                        .map_err(|_| FetchError::Memory)?;
-                    match &mut memory {
-                        None => memory = Some(more),
-                        Some(memory) => memory.merge(more),
+        }
+        self.buffer.reserve_exact(more);
+        Ok(())
+    }
+
+    /// Reads the body; where it stands in the buffer, and whether nothing came behind it.
+    async fn body(&mut self, stream: &mut Stream, head: &Head) -> Result<(Range<usize>, bool), FetchError> {
+        let max = self.client.limits.max_body;
+        let limit = usize::try_from(max).unwrap_or(usize::MAX);
+        let ended = || FetchError::Broken(io::ErrorKind::UnexpectedEof.into());
+        match head.framing {
+            Framing::Length(length) => {
+                let length = usize::try_from(length)
+                    .ok()
+                    .filter(|length| *length <= limit)
+                    .ok_or(FetchError::TooLarge(max))?;
+                let end = head.length + length;
+                self.reserve(end.saturating_sub(self.buffer.len()))?;
+                while self.buffer.len() < end {
+                    if self.read(stream).await? == 0 {
+                        return Err(ended());
                     }
                 }
+                Ok((head.length..end, self.buffer.len() == end))
             }
-            if whole.is_empty() {
-                whole.reserve_exact(announced.unwrap_or(length));
-                whole.extend_from_slice(&first);
+            Framing::Chunked => {
+                let mut chunks = Chunks::new(head.length);
+                while !chunks.read(&mut self.buffer)? {
+                    if chunks.body().len() > limit {
+                        return Err(FetchError::TooLarge(max));
+                    }
+                    if self.read(stream).await? == 0 {
+                        return Err(ended());
+                    }
+                }
+                if chunks.body().len() > limit {
+                    return Err(FetchError::TooLarge(max));
+                }
+                Ok((chunks.body(), !chunks.has_rest(&self.buffer)))
             }
-            whole.extend_from_slice(&data);
+            Framing::UntilClosed => loop {
+                if self.buffer.len() - head.length > limit {
+                    return Err(FetchError::TooLarge(max));
+                }
+                if self.read(stream).await? == 0 {
+                    return Ok((head.length..self.buffer.len(), true));
+                }
+            },
         }
-        if first.len() > limit {
-            return Err(FetchError::TooLarge(max));
-        }
-        Ok(Document {
-            bytes: if whole.is_empty() { first } else { whole.into() },
-            _memory: memory,
-        })
     }
 }
 
-async fn handshake<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, FetchError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) = Builder::new()
-        .max_buf_size(READ_BUFFER)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(FetchError::Protocol)?;
-    // It ends when the sender is dropped or the server closes. What goes wrong, the request hears.
-    tokio::spawn(async move {
-        let _ = connection.await;
-    });
-    Ok(sender)
-}
-
-async fn headers(endpoint: &Endpoint, request: &Request) -> Result<HeaderMap, FetchError> {
-    const AGENT: HeaderValue = HeaderValue::from_static(concat!("mfsre-exporter/", env!("CARGO_PKG_VERSION")));
-    const JSON: HeaderValue = HeaderValue::from_static("application/json");
-    let mut headers = HeaderMap::with_capacity(4 + request.headers.len() + request.credentials.len());
-    headers.insert(HOST, endpoint.authority.clone());
-    headers.insert(USER_AGENT, AGENT);
-    headers.insert(ACCEPT, JSON);
-    if request.body.is_some() {
-        headers.insert(CONTENT_TYPE, JSON);
+impl From<Broken> for FetchError {
+    fn from(broken: Broken) -> Self {
+        Self::Protocol(broken.0)
     }
-    for (name, value) in &request.headers {
-        headers.insert(name, value.clone());
-    }
-    for credential in &request.credentials {
-        headers.insert(&credential.header, read_credential(credential).await?);
-    }
-    Ok(headers)
-}
-
-/// The value of a header from its file, which may have been replaced since the last time.
-async fn read_credential(credential: &Credential) -> Result<HeaderValue, FetchError> {
-    use base64::Engine as _;
-    use tokio::io::AsyncReadExt as _;
-    use zeroize::Zeroizing;
-
-    let failed = |source| FetchError::CredentialsFile {
-        path: credential.file.clone(),
-        source,
-    };
-    let mut text = Zeroizing::new(String::new());
-    tokio::fs::File::open(&credential.file)
-        .await
-        .map_err(failed)?
-        .take(MAX_CREDENTIAL)
-        .read_to_string(&mut text)
-        .await
-        .map_err(failed)?;
-    let secret = text.trim_end_matches(['\r', '\n']);
-    let value = match &credential.scheme {
-        Scheme::Plain => Zeroizing::new(secret.to_owned()),
-        Scheme::Bearer => Zeroizing::new(format!("Bearer {secret}")),
-        Scheme::Basic(username) => {
-            let pair = Zeroizing::new(format!("{username}:{secret}"));
-            Zeroizing::new(format!(
-                "Basic {}",
-                *Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(pair.as_bytes()))
-            ))
-        }
-    };
-    let mut value = HeaderValue::from_str(&value)
-        .ok()
-        .filter(|_| !secret.is_empty())
-        .ok_or_else(|| FetchError::CredentialsText {
-            path: credential.file.clone(),
-        })?;
-    // Debug does not print it.
-    value.set_sensitive(true);
-    Ok(value)
 }

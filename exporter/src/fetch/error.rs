@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hyper::StatusCode;
-
 /// What went wrong, in one word for a label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Reason {
@@ -98,13 +96,15 @@ pub(crate) enum FetchError {
     #[error("no TLS connection: {0}")]
     Tls(std::io::Error),
     #[error("the answer is no HTTP/1.1 that can be read: {0}")]
-    Protocol(hyper::Error),
+    Protocol(String),
+    #[error("the connection broke: {0}")]
+    Broken(std::io::Error),
     #[error("the answer has status {0}")]
-    Status(StatusCode),
+    Status(u16),
     #[error(
         "the answer has status {status} and points to {location}; redirects are not followed: ask that URL if it is meant"
     )]
-    Redirect { status: StatusCode, location: String },
+    Redirect { status: u16, location: String },
     #[error("the answer is coded as {0}, which was not asked for")]
     Encoding(String),
     #[error("the body is longer than {0} bytes; raise --max-body if that is meant")]
@@ -123,7 +123,7 @@ impl FetchError {
             Self::Connect(_) | Self::ConnectTimeout(_) => Reason::Connect,
             Self::CredentialsFile { .. } | Self::CredentialsText { .. } => Reason::Credentials,
             Self::Tls(_) => Reason::Tls,
-            Self::Protocol(_) => Reason::Protocol,
+            Self::Protocol(_) | Self::Broken(_) => Reason::Protocol,
             Self::Status(_) | Self::Redirect { .. } => Reason::Status,
             Self::Encoding(_) => Reason::Encoding,
             Self::TooLarge(_) => Reason::TooLarge,

@@ -1,7 +1,9 @@
 //! Asks targets for documents.
 
 mod client;
+mod credentials;
 mod error;
+mod http;
 mod resolver;
 mod tls;
 

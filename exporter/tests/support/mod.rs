@@ -1,7 +1,7 @@
 //! The real program, targets that behave as a test wants, and a name server.
 
 // Each test program uses a part of it.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, missing_docs)]
 
 pub mod dns;
 pub mod target;
