@@ -22,7 +22,7 @@ pub use down::{DownSummary, down};
 pub use infrastructure::plan;
 pub use init::{InitOptions, InitSummary, init};
 pub use platform::Platform;
-pub use render::{manifest, render_tree};
+pub use render::{check_blueprint, manifest, render_tree};
 pub use sandbox::{forget_state, sandbox_dir, sandbox_spec, start_sandbox};
 pub use status::{ClusterStatus, CredentialStatus, StatusReport, status};
 pub use up::{UpSummary, up};

@@ -51,7 +51,15 @@ fn terraform() -> Result<(), String> {
     let configuration = setup::terraform_configuration()?;
     execute(
         command(&terraform)
-            .args(["fmt", "-check", "-recursive", "-diff", "templates/terraform"])
+            .args([
+                "fmt",
+                "-check",
+                "-recursive",
+                "-diff",
+                "templates/terraform",
+                "templates/blueprints",
+                "tests/fixtures/blueprint",
+            ])
             .env("TF_CLI_CONFIG_FILE", &configuration),
     )?;
     let project = scratch("terraform")?;
@@ -117,7 +125,8 @@ fn promtool() -> Result<(), String> {
     )
 }
 
-fn render(project: &Path, environment: &str) -> Result<(), String> {
+/// Renders an environment of a project with the program of this tree.
+pub(crate) fn render(project: &Path, environment: &str) -> Result<(), String> {
     let program = root().join("target/debug/mfsre");
     cargo(&["build", "--quiet", "--package", "mfsre"])?;
     execute(command(program).args(["render", environment, "--project"]).arg(project))
