@@ -126,6 +126,21 @@ fn every_blueprint_keeps_the_contract() {
 }
 
 #[test]
+fn the_documentation_has_the_contract_as_it_is() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/blueprints.md")).unwrap();
+    for output in OUTPUTS {
+        let kind = output.kind.to_string();
+        let row = format!(
+            "| `{}` | {} | {}",
+            output.name,
+            kind.trim_start_matches("a "),
+            output.meaning
+        );
+        assert!(page.contains(&row), "docs/blueprints.md lacks {row}");
+    }
+}
+
+#[test]
 fn every_blueprint_takes_its_values_from_the_environment_and_its_state_from_the_setting() {
     for blueprint in BLUEPRINTS {
         let (_project, environment, tree) = rendered(blueprint);

@@ -28,6 +28,8 @@ pub(crate) fn run(parts: &[&str]) -> Result<(), String> {
         execute(command(checkov).args([
             "--directory",
             "templates/terraform",
+            "--directory",
+            "templates/blueprints",
             "--framework",
             "terraform",
             "--compact",
