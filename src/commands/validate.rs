@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::Session;
-use crate::config::ProjectError;
+use crate::config::{Diagnostics, ProjectError};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ops::check_blueprint;
 use crate::ui::OutputFormat;
 
 pub(super) fn run(session: &Session, environments: Vec<String>) -> Result<u8> {
@@ -26,7 +27,7 @@ pub(super) fn run(session: &Session, environments: Vec<String>) -> Result<u8> {
     let mut ok = true;
     let mut taken: BTreeMap<String, String> = BTreeMap::new();
     for name in &names {
-        let (diagnostics, valid) = match project.load(name, session.today) {
+        let (found, valid) = match project.load(name, session.today) {
             Ok(loaded) => {
                 let key = format!("{} in {}", loaded.environment.name, loaded.environment.region);
                 if let Some(other) = taken.insert(key.clone(), name.clone()) {
@@ -36,21 +37,27 @@ pub(super) fn run(session: &Session, environments: Vec<String>) -> Result<u8> {
                     )
                     .hint("give each its own name: everything on AWS is named after it"));
                 }
-                (loaded.warnings, true)
+                let blueprint = check_blueprint(&project, &loaded.environment)?;
+                let valid = blueprint.is_empty();
+                let mut found = vec![loaded.warnings];
+                found.extend(blueprint);
+                (found, valid)
             }
-            Err(ProjectError::Invalid(diagnostics)) => (*diagnostics, false),
+            Err(ProjectError::Invalid(diagnostics)) => (vec![*diagnostics], false),
             Err(error) => return Err(error.into()),
         };
         ok &= valid;
         if session.printer.format == OutputFormat::Text {
-            session
-                .printer
-                .diagnostic(&diagnostics.render(session.printer.color_stderr()));
+            for diagnostics in &found {
+                let shown = diagnostics.render(session.printer.color_stderr());
+                session.printer.diagnostic(&shown);
+            }
         }
         if valid {
             let _ = writeln!(text, "environments/{name}.yaml is valid");
         }
-        reports.push(json!({ "name": name, "valid": valid, "diagnostics": diagnostics.to_json() }));
+        let all: Vec<_> = found.iter().flat_map(Diagnostics::to_json).collect();
+        reports.push(json!({ "name": name, "valid": valid, "diagnostics": all }));
     }
     match session.printer.format {
         OutputFormat::Text => session.printer.line(text.trim_end())?,

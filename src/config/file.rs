@@ -53,6 +53,9 @@ pub struct EnvironmentFile {
     pub tags: Option<BTreeMap<String, Spanned<String>>>,
     /// Where Terraform keeps its state.
     pub backend: Option<BackendFile>,
+    /// Terraform code: `built-in`, `eks-blueprints` (the community's modules), or a folder of the project with its own.
+    #[schemars(with = "Option<super::Blueprint>", extend("default" = "built-in"))]
+    pub blueprint: Text,
     /// Argo CD.
     pub argocd: Option<ArgoCdFile>,
     /// What scales the workloads.
@@ -269,6 +272,9 @@ pub struct MirrorsFile {
     /// URL of Argo CD's install manifest.
     #[schemars(with = "Option<url::Url>")]
     pub argocd_manifest: Text,
+    /// Folder, relative to the project, with copies of Terraform modules as `NAMESPACE/NAME/PROVIDER/VERSION`.
+    #[schemars(with = "Option<String>")]
+    pub modules: Text,
 }
 
 /// The Terraform program.

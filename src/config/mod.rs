@@ -1,6 +1,7 @@
 //! Environment files: from YAML to settings whose invariants hold, with every mistake placed in its file.
 
 mod backend;
+mod blueprint;
 mod diagnostic;
 mod file;
 mod project;
@@ -9,6 +10,7 @@ mod resolve;
 mod schema;
 mod settings;
 
+pub use blueprint::{Blueprint, OwnBlueprint};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, Source};
 pub use file::EnvironmentFile;
 pub use project::{Project, ProjectError};

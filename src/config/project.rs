@@ -2,7 +2,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 
-use super::{Diagnostics, Loaded, Source, parse};
+use super::resolve::parse_in;
+use super::{Diagnostics, Loaded, Source};
 
 /// A user's project: the folder that holds `environments/`.
 #[derive(Debug, Clone)]
@@ -112,7 +113,8 @@ impl Project {
             });
         }
         let text = std::fs::read_to_string(&path).map_err(|source| ProjectError::Unreadable { path, source })?;
-        parse(Source { path: relative, text }, name, today).map_err(|d| ProjectError::Invalid(Box::new(d)))
+        parse_in(Some(&self.root), Source { path: relative, text }, name, today)
+            .map_err(|d| ProjectError::Invalid(Box::new(d)))
     }
 
     /// The folder of an environment's Terraform root module.

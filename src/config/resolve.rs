@@ -1,5 +1,7 @@
 //! From what was written to what holds.
 
+use std::path::Path;
+
 use jiff::civil::Date;
 use serde_saphyr::Spanned;
 
@@ -37,11 +39,16 @@ pub struct Loaded {
 /// # Errors
 /// Every mistake in the file, in the order of their place.
 pub fn parse(source: Source, stem: &str, today: Date) -> Result<Loaded, Diagnostics> {
+    parse_in(None, source, stem, today)
+}
+
+/// [`parse`], with the folders that the file names looked for in `project`.
+pub(super) fn parse_in(project: Option<&Path>, source: Source, stem: &str, today: Date) -> Result<Loaded, Diagnostics> {
     let mut reader = Reader::new(source);
     let Some(file) = reader.file() else {
         return Err(reader.finish());
     };
-    let environment = reader.environment(file, stem, today);
+    let environment = reader.environment(file, stem, today, project);
     let diagnostics = reader.finish();
     match environment {
         Some(environment) if !diagnostics.has_errors() => Ok(Loaded {
@@ -53,7 +60,13 @@ pub fn parse(source: Source, stem: &str, today: Date) -> Result<Loaded, Diagnost
 }
 
 impl Reader {
-    fn environment(&mut self, file: EnvironmentFile, stem: &str, today: Date) -> Option<Environment> {
+    fn environment(
+        &mut self,
+        file: EnvironmentFile,
+        stem: &str,
+        today: Date,
+        project: Option<&Path>,
+    ) -> Option<Environment> {
         let name: Option<EnvironmentName> = self.default_text(file.name.as_ref(), "demo");
         if file.name.is_none() && stem != "demo" {
             self.add(
@@ -92,6 +105,7 @@ impl Reader {
         let node_group = self.node_group(&file.node_group.unwrap_or_default());
         let tags = self.tags(file.tags.unwrap_or_default());
         let backend = self.backend(file.backend.as_ref(), name.as_ref(), region.as_ref());
+        let blueprint = self.blueprint(file.blueprint.as_ref(), project);
         let argocd_file = file.argocd.unwrap_or_default();
         let argocd = ArgoCd {
             manifest: self.or_default(
@@ -177,6 +191,7 @@ impl Reader {
             tools: self.url(mirrors.tools.as_ref()),
             terraform_providers: self.path(mirrors.terraform_providers.as_ref()),
             argocd_manifest: self.url(mirrors.argocd_manifest.as_ref()),
+            modules: self.module_mirror(mirrors.modules.as_ref(), project),
         };
         let terraform = Terraform {
             program: self.path(file.terraform.unwrap_or_default().program.as_ref()),
@@ -221,6 +236,7 @@ impl Reader {
             node_group,
             tags,
             backend,
+            blueprint,
             argocd,
             autoscaling,
             observability,

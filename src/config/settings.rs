@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use url::Url;
 
+use super::Blueprint;
 use crate::model::{
     CapacityType, Cidr, ClusterVersion, EnvironmentName, ImageVersion, InstanceType, Invalid, Names, PrincipalArn,
     Region, RepositoryUrl, Scalar, VpcCidr,
@@ -42,6 +43,8 @@ pub struct Environment {
     pub tags: BTreeMap<String, String>,
     /// Terraform's backend.
     pub backend: Backend,
+    /// Terraform code.
+    pub blueprint: Blueprint,
     /// Argo CD.
     pub argocd: ArgoCd,
     /// Autoscaling.
@@ -238,6 +241,8 @@ pub struct Mirrors {
     pub terraform_providers: Option<PathBuf>,
     /// Argo CD's install manifest.
     pub argocd_manifest: Option<Url>,
+    /// Copies of Terraform modules, relative to the project.
+    pub modules: Option<PathBuf>,
 }
 
 /// Terraform program.

@@ -3,6 +3,7 @@
 mod arn;
 mod capacity;
 mod cidr;
+pub mod contract;
 mod duration;
 mod image;
 mod instance_type;

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::{Context, pull_secret};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kubernetes::{Applied, Kubernetes, KubernetesError, ObjectId};
+use crate::model::contract;
 use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
 /// Argo CD's namespace.
@@ -48,7 +49,7 @@ impl Step<Context> for ReachCluster {
                 }
                 .hint("run the same command again; if it stays so, look at the cluster in the EKS console"));
             }
-            contract(context).await?;
+            outputs_keep_the_contract(context).await?;
             let kubernetes = context.kubernetes()?;
             let version = kubernetes.version().await?;
             Ok(Probe::Stands(format!("{version} at {}", kubernetes.endpoint())))
@@ -57,26 +58,21 @@ impl Step<Context> for ReachCluster {
 }
 
 /// What Git says of the infrastructure was computed from the environment's name before there was any; it must be so.
-async fn contract(context: &Context) -> Result<()> {
+async fn outputs_keep_the_contract(context: &Context) -> Result<()> {
     let outputs = context.workspace()?.outputs(&context.cancellation).await?;
-    let names = &context.environment.names;
-    let promised = [
-        ("cluster_name", &names.cluster),
-        ("karpenter_queue_name", &names.karpenter_queue),
-        ("karpenter_node_role_name", &names.karpenter_node_role),
-        ("karpenter_controller_role_name", &names.karpenter_controller_role),
-    ];
-    for (output, name) in promised {
-        let found = &outputs[output]["value"];
-        if found != name.as_str() {
-            return Err(Error::new(
-                ErrorKind::Configuration,
-                format!("Terraform's output {output} is {found}, and cd/ was rendered for {name:?}"),
-            )
-            .hint("if the module is your own (templates/terraform), have it give this name and this output"));
-        }
+    let violations = contract::violations(&outputs, &context.environment.names);
+    if violations.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let mut error = Error::new(
+        ErrorKind::Configuration,
+        format!(
+            "Terraform's outputs are not those of a blueprint ({})",
+            context.environment.blueprint
+        ),
+    );
+    error.causes = violations;
+    Err(error.hint("if the root module is your own, have it give these outputs (docs/blueprints.md) and run the same command again"))
 }
 
 /// Puts into the cluster what must not stand in Git: the password's hash, the repository's credential and that of the

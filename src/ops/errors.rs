@@ -77,7 +77,9 @@ impl From<HostError> for Error {
 impl From<RenderError> for Error {
     fn from(error: RenderError) -> Self {
         let kind = match error {
-            RenderError::Template { .. } | RenderError::Unreadable { .. } => ErrorKind::Configuration,
+            RenderError::Template { .. } | RenderError::Unreadable { .. } | RenderError::Module { .. } => {
+                ErrorKind::Configuration
+            }
             RenderError::Values { .. } | RenderError::NoManifest => ErrorKind::Failed,
         };
         let hint = match &error {
@@ -119,7 +121,7 @@ impl From<TerraformError> for Error {
                     .to_owned(),
             ),
             TerraformError::Failed { .. } if text.contains("lock file") => {
-                Some("run `mfsre render` to restore .terraform.lock.hcl".to_owned())
+                Some("run `mfsre render` to restore infra/NAME/.terraform.lock.hcl, or remove it where the blueprint brings none: the next run writes it anew".to_owned())
             }
             TerraformError::Failed { .. } => Some("what was done so far is in the state: mend the cause and run the same command again".to_owned()),
             _ => None,

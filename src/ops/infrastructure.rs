@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Context;
-use crate::config::Environment;
+use crate::config::{Blueprint, Environment};
 use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
 use crate::model::human_duration;
 use crate::terraform::{Plan, Program, ProviderMirror, TerraformError, TerraformEvent, Workspace};
@@ -45,10 +45,11 @@ impl Step<Context> for CheckAccess {
         Box::pin(async move {
             progress.say("terraform");
             let program = Program::find(context.environment.terraform.program.as_deref()).await?;
-            context.mirror = ProviderMirror::find(
-                context.environment.mirrors.terraform_providers.as_deref(),
-                program.flavour,
-            );
+            let named = context.environment.mirrors.terraform_providers.as_deref();
+            // One that happens to be on the machine is known to hold what the built-in blueprint needs, and no more.
+            if named.is_some() || context.environment.blueprint == Blueprint::BuiltIn {
+                context.mirror = ProviderMirror::find(named, program.flavour);
+            }
             progress.say("AWS");
             let aws = context.connect().await?;
             let identity = aws.identity().await?;

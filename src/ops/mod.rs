@@ -27,7 +27,7 @@ pub use infrastructure::plan;
 pub use init::{InitOptions, InitSummary, init};
 pub use load::{Delays, LoadOptions, LoadSummary, LoadView, Requests, Sample, Scaling, load};
 pub use platform::Platform;
-pub use render::{manifest, render_tree};
+pub use render::{check_blueprint, manifest, render_tree};
 pub use sandbox::{forget_state, sandbox_dir, sandbox_spec, start_sandbox};
 pub use status::{ClusterStatus, CredentialStatus, StatusReport, status};
 pub use up::{UpSummary, up};

@@ -1,7 +1,9 @@
+use std::path::PathBuf;
+
 use super::Context;
-use crate::config::{Environment, ManifestSource, Project};
-use crate::error::{IoContext as _, Result};
-use crate::render::{Tree, render};
+use crate::config::{Diagnostic, Diagnostics, Environment, ManifestSource, Project};
+use crate::error::{Error, ErrorKind, IoContext as _, Result};
+use crate::render::{Tree, check, render};
 use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
 /// Renders an environment with the project's own templates, and with the image versions that stand in its charts.
@@ -9,11 +11,23 @@ use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 /// # Errors
 /// A template is wrong, Argo CD's manifest is needed and not given, or a chart's image version cannot be read.
 pub fn render_tree(project: &Project, environment: &Environment, manifest: Option<&[u8]>) -> Result<Tree> {
-    let overrides = project.root().join("templates");
-    let overrides = overrides.is_dir().then_some(overrides);
-    let mut tree = render(environment, overrides.as_deref(), manifest)?;
+    let mut tree = render(environment, overrides(project).as_deref(), manifest)?;
     tree.keep_pins(project.root())?;
     Ok(tree)
+}
+
+/// Every mistake in the environment's root module, by file.
+///
+/// # Errors
+/// A template is wrong.
+pub fn check_blueprint(project: &Project, environment: &Environment) -> Result<Vec<Diagnostics>> {
+    // Argo CD's manifest is no part of the root module.
+    let tree = render(environment, overrides(project).as_deref(), Some(&[]))?;
+    Ok(check(&tree, environment))
+}
+
+fn overrides(project: &Project) -> Option<PathBuf> {
+    Some(project.root().join("templates")).filter(|dir| dir.is_dir())
 }
 
 /// Argo CD's install manifest, where the environment carries it in Git.
@@ -91,4 +105,41 @@ impl Step<Context> for WriteTree {
             )))
         })
     }
+}
+
+/// Checks that the rendered root module is a blueprint, before anything is planned.
+pub(super) struct CheckBlueprint;
+
+impl Step<Context> for CheckBlueprint {
+    fn id(&self) -> &'static str {
+        "blueprint"
+    }
+
+    fn describe(&self) -> String {
+        "check the blueprint".into()
+    }
+
+    fn probe<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Probe> {
+        Box::pin(async move {
+            usable(context.tree()?, &context.environment)?;
+            Ok(Probe::Stands(context.environment.blueprint.to_string()))
+        })
+    }
+}
+
+fn usable(tree: &Tree, environment: &Environment) -> Result<()> {
+    let mut found = check(tree, environment);
+    let message = format!("the blueprint {} cannot be used", environment.blueprint);
+    let mut error = Error::new(ErrorKind::Configuration, message);
+    if found.len() <= 1 {
+        let Some(diagnostics) = found.pop() else { return Ok(()) };
+        error.diagnostics = Some(Box::new(diagnostics));
+        return Err(error);
+    }
+    for diagnostics in &found {
+        let items = diagnostics.items.iter();
+        let cause = |item: &Diagnostic| format!("{}: {}", diagnostics.source.path, item.message);
+        error.causes.extend(items.map(cause));
+    }
+    Err(error.hint(format!("`mfsre validate {}` shows each place", environment.name)))
 }

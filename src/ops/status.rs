@@ -208,6 +208,7 @@ impl Context {
             }),
             Box::new(super::render::FetchManifest),
             Box::new(super::render::WriteTree),
+            Box::new(super::render::CheckBlueprint),
         ];
         let reporter = self.reporter.clone();
         let cancellation = self.cancellation.clone();

@@ -9,7 +9,7 @@ use super::credentials::{DeployKeyStep, Password};
 use super::infrastructure::{ApplyStep, CheckAccess, PlanStep, Purpose};
 use super::publish::Publish;
 use super::pull_secret::ReadPullToken;
-use super::render::{FetchManifest, WriteTree};
+use super::render::{CheckBlueprint, FetchManifest, WriteTree};
 use super::sandbox::{Attach, StartSandbox};
 use super::{Context, status};
 use crate::error::{Result, remove_file};
@@ -66,6 +66,7 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
     steps.push(Box::new(CheckAccess { purpose: Purpose::Up }));
     steps.push(Box::new(FetchManifest));
     steps.push(Box::new(WriteTree));
+    steps.push(Box::new(CheckBlueprint));
     // Before anything is created: whoever has to push first shall not wait for a cluster to learn it.
     steps.push(Box::new(Publish));
     if context.environment.images.pull_secret.is_some() {

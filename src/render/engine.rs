@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use include_dir::{Dir, include_dir};
 use tera::{Context, Delimiters, Tera};
 
-use super::tree::Tree;
-use super::values;
-use crate::config::{Environment, ManifestSource};
+use super::tree::{MARK, Origin, Tree, is_marked};
+use super::{modules, values};
+use crate::config::{Blueprint, Environment, ManifestSource, OwnBlueprint};
 
 static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/templates");
 
@@ -16,9 +16,9 @@ static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/templates");
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// A template of the user or of the program is wrong.
-    #[error("cannot render templates/{}", path.display())]
+    #[error("cannot render {}", path.display())]
     Template {
-        /// Path below `templates/`.
+        /// Path relative to the project.
         path: PathBuf,
         /// What Tera said.
         source: Box<tera::Error>,
@@ -30,6 +30,14 @@ pub enum RenderError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// Copies of modules are used, and one cannot be.
+    #[error("cannot take the modules of {} from mirrors.modules: {message}", path.display())]
+    Module {
+        /// The template.
+        path: PathBuf,
+        /// Why.
+        message: String,
     },
     /// Values cannot be serialised.
     #[error("cannot serialise the values of {file}: {message}")]
@@ -48,23 +56,28 @@ pub enum RenderError {
 /// built-in ones at the same path. `manifest` is Argo CD's install manifest, needed where the environment vendors it.
 ///
 /// # Errors
-/// A template is wrong or cannot be read, or the manifest is missing.
+/// A template is wrong or cannot be read, a module has no copy where copies are used, or the manifest is missing.
 pub fn render(
     environment: &Environment,
     overrides: Option<&Path>,
     manifest: Option<&[u8]>,
 ) -> Result<Tree, RenderError> {
-    let templates = collect(overrides)?;
+    let templates = collect(environment, overrides)?;
     let context = context(environment)?;
     let yaml = engine(&templates, &[".yaml.tera", ".yml.tera"], quote_json)?;
     let hcl = engine(&templates, &[".tf.tera", ".hcl.tera"], quote_hcl)?;
     let mut files = BTreeMap::new();
+    let mut origins = BTreeMap::new();
     for (path, contents) in &templates {
-        let Some(target) = target(path, environment) else {
+        let Some(Target { path: target, shared }) = target(path, environment) else {
             continue;
         };
+        // A blueprint that has such a file itself comes first in the order of the templates.
+        if shared && files.contains_key(&target) {
+            continue;
+        }
         let name = path.to_string_lossy();
-        let rendered = match name.strip_suffix(".tera") {
+        let mut rendered = match name.strip_suffix(".tera") {
             None => contents.to_vec(),
             Some(stripped) => {
                 let tera = if stripped.ends_with(".tf") || stripped.ends_with(".hcl") {
@@ -74,22 +87,51 @@ pub fn render(
                 };
                 tera.render(&name, &context)
                     .map_err(|source| RenderError::Template {
-                        path: path.clone(),
+                        path: shown(path),
                         source: Box::new(source),
                     })?
                     .into_bytes()
             }
         };
         // A template can leave its file out by rendering to nothing.
-        if !rendered.trim_ascii().is_empty() || !name.ends_with(".tera") {
-            files.insert(target, rendered);
+        if rendered.trim_ascii().is_empty() && name.ends_with(".tera") {
+            continue;
         }
+        let terraform = target.extension().is_some_and(|e| e == "tf");
+        if let Some(mirror) = environment.mirrors.modules.as_deref()
+            && terraform
+            && target.starts_with("infra")
+        {
+            rendered = modules::use_copies(&String::from_utf8_lossy(&rendered), &target, mirror)
+                .map_err(|message| RenderError::Module {
+                    path: shown(path),
+                    message,
+                })?
+                .into_bytes();
+        }
+        // Only what says that it was generated is removed again when it is rendered no more.
+        let marked = !path.starts_with(".") || is_marked(&rendered) || !(terraform || name.ends_with(".hcl"));
+        let header = if marked {
+            String::new()
+        } else {
+            format!("# {MARK} from {}. Edit that file instead.\n\n", shown(path).display())
+        };
+        let origin = Origin {
+            path: shown(path),
+            rendered: name.ends_with(".tera") || environment.mirrors.modules.is_some(),
+            header: header.len(),
+        };
+        origins.insert(target.clone(), origin);
+        rendered.splice(0..0, header.bytes());
+        files.insert(target, rendered);
     }
     let name = environment.name.as_str();
-    files.insert(
-        PathBuf::from("infra").join(name).join("terraform.tfvars.json"),
-        values::terraform_variables(environment)?.into_bytes(),
-    );
+    let infra = PathBuf::from("infra").join(name);
+    let variables = match environment.blueprint {
+        Blueprint::Path(_) => values::declared_variables(environment, &declared_variables(&files, &infra))?,
+        Blueprint::BuiltIn | Blueprint::EksBlueprints => values::terraform_variables(environment)?,
+    };
+    files.insert(infra.join("terraform.tfvars.json"), variables.into_bytes());
     files.insert(
         PathBuf::from("cd/environments").join(name).join("values.yaml"),
         values::helm_values(environment)?.into_bytes(),
@@ -98,7 +140,7 @@ pub fn render(
         let manifest = manifest.ok_or(RenderError::NoManifest)?;
         files.insert(values::vendored_manifest_path(environment), manifest.to_vec());
     }
-    Ok(Tree::new(files, environment.name.clone()))
+    Ok(Tree::new(files, origins, environment.name.clone()))
 }
 
 /// Renders one YAML template that is no part of an environment.
@@ -113,29 +155,91 @@ pub(super) fn render_yaml(path: &Path, template: &str, values: &serde_json::Valu
     tera.render(&path.to_string_lossy(), &context).map_err(wrong)
 }
 
-/// Where the file made from a template goes; `None` for templates that are not part of an environment.
-fn target(path: &Path, environment: &Environment) -> Option<PathBuf> {
+/// The variables that the root module in `infra` declares. A file that is not HCL declares none here; what is wrong with it
+/// is told when the blueprint is checked.
+fn declared_variables(files: &BTreeMap<PathBuf, Vec<u8>>, infra: &Path) -> Vec<String> {
+    files
+        .iter()
+        .filter(|(path, _)| path.parent() == Some(infra) && path.extension().is_some_and(|e| e == "tf"))
+        .filter_map(|(_, contents)| {
+            String::from_utf8_lossy(contents)
+                .parse::<hcl_edit::structure::Body>()
+                .ok()
+        })
+        .flat_map(|body| {
+            body.get_blocks("variable")
+                .filter_map(|block| block.labels.first().map(|label| label.as_str().to_owned()))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// A template's path for people.
+fn shown(path: &Path) -> PathBuf {
+    match path.strip_prefix(".") {
+        Ok(own) => own.to_owned(),
+        Err(_) => Path::new("templates").join(path),
+    }
+}
+
+/// Where the file made from a template goes.
+struct Target {
+    path: PathBuf,
+    /// It is there for all blueprints, unless one has its own.
+    shared: bool,
+}
+
+/// What blueprints other than the built-in one take from its root module. A blueprint of the project's own declares its
+/// provider and variables itself.
+const SHARED_FILES: [&str; 3] = ["backend.tf", "provider.tf", "variables.tf"];
+
+/// `None` for templates that are not part of the environment.
+fn target(path: &Path, environment: &Environment) -> Option<Target> {
     let text = path.to_str()?;
     let text = text.strip_suffix(".tera").unwrap_or(text);
     let name = environment.name.as_str();
+    let at = |path: PathBuf| Some(Target { path, shared: false });
+    let infra = |rest: &Path| Path::new("infra").join(name).join(rest);
+    if path.starts_with(".") {
+        let Blueprint::Path(own) = &environment.blueprint else {
+            return None;
+        };
+        return at(infra(Path::new(text).strip_prefix(own_key(own)).ok()?));
+    }
+    if let Some(rest) = text.strip_prefix("blueprints/eks-blueprints/") {
+        return at(infra(Path::new(rest))).filter(|_| environment.blueprint == Blueprint::EksBlueprints);
+    }
     if let Some(rest) = text.strip_prefix("terraform/modules/") {
-        return Some(Path::new("modules").join(rest));
+        return at(Path::new("modules").join(rest)).filter(|_| environment.blueprint == Blueprint::BuiltIn);
     }
     if let Some(rest) = text.strip_prefix("terraform/root/") {
-        return Some(Path::new("infra").join(name).join(rest));
+        let shared = match environment.blueprint {
+            Blueprint::BuiltIn => return at(infra(Path::new(rest))),
+            Blueprint::EksBlueprints => &SHARED_FILES[..],
+            Blueprint::Path(_) => &SHARED_FILES[..1],
+        };
+        return shared.contains(&rest).then(|| Target {
+            path: infra(Path::new(rest)),
+            shared: true,
+        });
     }
     if text == "cd/root.yaml" {
-        return Some(PathBuf::from(format!("cd/root/{name}.yaml")));
+        return at(PathBuf::from(format!("cd/root/{name}.yaml")));
     }
     if let Some(rest) = text.strip_prefix("cd/environment/") {
-        return Some(Path::new("cd/environments").join(name).join(rest));
+        return at(Path::new("cd/environments").join(name).join(rest));
     }
-    text.starts_with("cd/").then(|| PathBuf::from(text))
+    at(PathBuf::from(text)).filter(|_| text.starts_with("cd/"))
 }
 
+/// Templates by their path below `templates/`; those of a project's own blueprint by their path in the project, behind `./`.
 type Templates = BTreeMap<PathBuf, Cow<'static, [u8]>>;
 
-fn collect(overrides: Option<&Path>) -> Result<Templates, RenderError> {
+fn own_key(own: &OwnBlueprint) -> PathBuf {
+    Path::new(".").join(&own.path)
+}
+
+fn collect(environment: &Environment, overrides: Option<&Path>) -> Result<Templates, RenderError> {
     let mut templates = Templates::new();
     let mut pending = vec![&BUILT_IN];
     while let Some(dir) = pending.pop() {
@@ -145,25 +249,7 @@ fn collect(overrides: Option<&Path>) -> Result<Templates, RenderError> {
         }
     }
     if let Some(root) = overrides {
-        collect_overrides(root, root, &mut templates)?;
-    }
-    Ok(templates)
-}
-
-fn collect_overrides(root: &Path, dir: &Path, templates: &mut Templates) -> Result<(), RenderError> {
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        move |source| RenderError::Unreadable { path, source }
-    };
-    for entry in std::fs::read_dir(dir).map_err(unreadable(dir))? {
-        let path = entry.map_err(unreadable(dir))?.path();
-        if path.is_dir() {
-            // Terraform's working folder may lie in a module that someone tries out in place.
-            if path.file_name().is_none_or(|n| n != ".terraform") {
-                collect_overrides(root, &path, templates)?;
-            }
-        } else if let Ok(relative) = path.strip_prefix(root) {
-            let contents = std::fs::read(&path).map_err(unreadable(&path))?;
+        for (relative, contents) in files_below(root)? {
             // A file takes the place of a built-in one whether that is a template or not.
             let name = relative.to_string_lossy();
             let counterpart = match name.strip_suffix(".tera") {
@@ -173,16 +259,52 @@ fn collect_overrides(root: &Path, dir: &Path, templates: &mut Templates) -> Resu
             if BUILT_IN.get_file(&counterpart).is_some() {
                 templates.remove(Path::new(&counterpart));
             }
-            templates.insert(relative.to_owned(), Cow::Owned(contents));
+            templates.insert(relative, Cow::Owned(contents));
         }
     }
-    Ok(())
+    if let Blueprint::Path(own) = &environment.blueprint {
+        for (relative, contents) in files_below(&own.location)? {
+            templates.insert(own_key(own).join(relative), Cow::Owned(contents));
+        }
+    }
+    Ok(templates)
+}
+
+/// Every file below `root`, by its path relative to it. What Terraform leaves in a module that someone tried out in place
+/// is none.
+fn files_below(root: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>, RenderError> {
+    let unreadable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| RenderError::Unreadable { path, source }
+    };
+    let mut files = Vec::new();
+    let mut pending = vec![root.to_owned()];
+    while let Some(dir) = pending.pop() {
+        for entry in std::fs::read_dir(&dir).map_err(unreadable(&dir))? {
+            let path = entry.map_err(unreadable(&dir))?.path();
+            let name = path
+                .file_name()
+                .map(|n| n.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            if path.is_dir() {
+                if name != ".terraform" {
+                    pending.push(path);
+                }
+            } else if let Ok(relative) = path.strip_prefix(root)
+                && !name.contains(".tfstate")
+            {
+                let contents = std::fs::read(&path).map_err(unreadable(&path))?;
+                files.push((relative.to_owned(), contents));
+            }
+        }
+    }
+    Ok(files)
 }
 
 fn engine(templates: &Templates, suffixes: &'static [&'static str], quote: Quote) -> Result<Tera, RenderError> {
     let mut tera = Tera::default();
     let wrong = |path: &Path, source: tera::Error| RenderError::Template {
-        path: path.to_owned(),
+        path: shown(path),
         source: Box::new(source),
     };
     tera.set_delimiters(Delimiters {
@@ -285,7 +407,7 @@ fn quote_json(text: &str, out: &mut dyn Write) -> std::io::Result<()> {
 
 /// A quoted HCL template without interpolation
 /// (<https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md#template-expressions>).
-fn quote_hcl(text: &str, out: &mut dyn Write) -> std::io::Result<()> {
+pub(super) fn quote_hcl(text: &str, out: &mut dyn Write) -> std::io::Result<()> {
     out.write_all(b"\"")?;
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {

@@ -13,8 +13,22 @@ use crate::model::CapacityType;
 /// # Errors
 /// The values cannot be serialised.
 pub fn terraform_variables(environment: &Environment) -> Result<String, RenderError> {
+    serialise(&variables(environment))
+}
+
+/// The same, with the variables that a root module declares alone: Terraform warns of any other.
+pub(super) fn declared_variables(environment: &Environment, declared: &[String]) -> Result<String, RenderError> {
+    let mut all = variables(environment);
+    if let Some(all) = all.as_object_mut() {
+        all.retain(|name, _| declared.contains(name));
+    }
+    serialise(&all)
+}
+
+/// The variables of a root module, with the values of the environment.
+pub(super) fn variables(environment: &Environment) -> Value {
     let e = environment;
-    let variables = json!({
+    json!({
         "name": e.name,
         "region": e.region,
         "vpc_cidr": e.vpc_cidr,
@@ -34,8 +48,11 @@ pub fn terraform_variables(environment: &Environment) -> Result<String, RenderEr
         "node_max_size": e.node_group.max_size,
         "node_desired_size": e.node_group.desired_size,
         "tags": e.tags,
-    });
-    let mut text = serde_json::to_string_pretty(&variables).map_err(|error| RenderError::Values {
+    })
+}
+
+fn serialise(variables: &Value) -> Result<String, RenderError> {
+    let mut text = serde_json::to_string_pretty(variables).map_err(|error| RenderError::Values {
         file: "terraform.tfvars.json",
         message: error.to_string(),
     })?;

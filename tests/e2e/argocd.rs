@@ -54,11 +54,4 @@ impl ArgoCd {
             })
             .collect()
     }
-
-    /// Compares an Application with Git anew, past every cache, and returns its sync status and health.
-    pub(crate) fn refreshed(&self, name: &str) -> (String, String) {
-        let status = &self.get(&format!("/api/v1/applications/{name}?refresh=hard"))["status"];
-        let text = |value: &Value| value.as_str().unwrap_or("absent").to_owned();
-        (text(&status["sync"]["status"]), text(&status["health"]["status"]))
-    }
 }

@@ -28,6 +28,8 @@ pub(crate) fn run(parts: &[&str]) -> Result<(), String> {
         execute(command(checkov).args([
             "--directory",
             "templates/terraform",
+            "--directory",
+            "templates/blueprints",
             "--framework",
             "terraform",
             "--compact",
@@ -58,7 +60,15 @@ fn terraform() -> Result<(), String> {
     let configuration = setup::terraform_configuration()?;
     execute(
         command(&terraform)
-            .args(["fmt", "-check", "-recursive", "-diff", "templates/terraform"])
+            .args([
+                "fmt",
+                "-check",
+                "-recursive",
+                "-diff",
+                "templates/terraform",
+                "templates/blueprints",
+                "tests/fixtures/blueprint",
+            ])
             .env("TF_CLI_CONFIG_FILE", &configuration),
     )?;
     let project = scratch("terraform")?;
@@ -168,7 +178,8 @@ fn hadolint() -> Result<(), String> {
     execute(command(setup::python_tool("hadolint")?).args(dockerfiles))
 }
 
-fn render(project: &Path, environment: &str) -> Result<(), String> {
+/// Renders an environment of a project with the program of this tree.
+pub(crate) fn render(project: &Path, environment: &str) -> Result<(), String> {
     mfsre(&["render", environment, "--project"], project)
 }
 

@@ -1,16 +1,19 @@
-//! The project's own chores: `cargo xtask test`, `cargo xtask lint`, `cargo xtask bench`.
+//! The project's own chores: `cargo xtask test`, `cargo xtask lint`, `cargo xtask bench`,
+//! `cargo xtask blueprints`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a chore talks to the person who runs it"
 )]
 
+mod blueprints;
 mod lint;
 mod process;
 mod report;
 mod setup;
 mod test;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask COMMAND
@@ -18,6 +21,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test [--fast]   set up what is missing, then run every test; --fast leaves out the end-to-end tier
   lint [PART]...  set up what is missing, then run every linter, or those whose names begin so
   bench           time rendering
+  blueprints [--record] [CLONES]
+                  hold what is recorded of modules and providers (tests/blueprints) against their releases: the schema of the
+                  provider that is at hand and, with a folder of clones, the modules' sources, terraform validate and test
 ";
 
 fn main() -> ExitCode {
@@ -27,6 +33,10 @@ fn main() -> ExitCode {
         ["test"] => test::run(true),
         ["test", "--fast"] => test::run(false),
         ["lint", parts @ ..] => lint::run(parts),
+        ["blueprints"] => blueprints::run(None, false),
+        ["blueprints", "--record"] => blueprints::run(None, true),
+        ["blueprints", "--record", clones] => blueprints::run(Some(Path::new(clones)), true),
+        ["blueprints", clones] => blueprints::run(Some(Path::new(clones)), false),
         ["bench"] => process::cargo(&["bench", "--package", "mfsre", "--bench", "render"]),
         _ => {
             eprint!("{USAGE}");

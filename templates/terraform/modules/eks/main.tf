@@ -5,14 +5,12 @@ data "aws_caller_identity" "current" {}
 
 data "aws_partition" "current" {}
 
-data "aws_region" "current" {}
-
 locals {
   account_id = data.aws_caller_identity.current.account_id
   partition  = data.aws_partition.current.partition
   dns_suffix = data.aws_partition.current.dns_suffix
-  # `id` is the one attribute with the region's name that no 5.x or 6.x provider lacks or deprecates.
-  region = data.aws_region.current.id
+  # The region's name. Each attribute of aws_region that has it is missing in 5.100 or deprecated in 6.
+  region = data.aws_availability_zones.this.id
 
   # ARNs are put together from names rather than read from resources, so that a plan shows every policy in full.
   cluster_arn             = "arn:${local.partition}:eks:${local.region}:${local.account_id}:cluster/${var.name}"

@@ -11,12 +11,8 @@ mock_provider "aws" {
     defaults = { partition = "aws-cn", dns_suffix = "amazonaws.com.cn" }
   }
 
-  mock_data "aws_region" {
-    defaults = { id = "cn-north-1" }
-  }
-
   mock_data "aws_availability_zones" {
-    defaults = { names = ["cn-north-1a", "cn-north-1b", "cn-north-1d"] }
+    defaults = { id = "cn-north-1", names = ["cn-north-1a", "cn-north-1b", "cn-north-1d"] }
   }
 
   mock_data "aws_ec2_instance_type" {

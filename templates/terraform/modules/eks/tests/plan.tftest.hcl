@@ -19,7 +19,7 @@ override_data {
 
 override_data {
   target = data.aws_availability_zones.this
-  values = { names = ["eu-west-1a", "eu-west-1b", "eu-west-1c", "eu-west-1d"] }
+  values = { id = "eu-west-1", names = ["eu-west-1a", "eu-west-1b", "eu-west-1c", "eu-west-1d"] }
 }
 
 override_data {

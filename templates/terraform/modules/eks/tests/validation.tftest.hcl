@@ -11,12 +11,8 @@ mock_provider "aws" {
     defaults = { partition = "aws", dns_suffix = "amazonaws.com" }
   }
 
-  mock_data "aws_region" {
-    defaults = { id = "eu-west-1" }
-  }
-
   mock_data "aws_availability_zones" {
-    defaults = { names = ["eu-west-1a", "eu-west-1b", "eu-west-1c"] }
+    defaults = { id = "eu-west-1", names = ["eu-west-1a", "eu-west-1b", "eu-west-1c"] }
   }
 
   mock_data "aws_ec2_instance_type" {
