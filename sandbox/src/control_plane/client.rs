@@ -116,12 +116,12 @@ impl KubeClient {
         };
         let url = self.server.join(path).map_err(|error| failed(error.to_string()))?;
         let mut request = self.http.request(method.clone(), url);
+        if method == Method::PATCH {
+            // Lists of conditions and containers are merged by their keys. The body below leaves a type that is there.
+            request = request.header("Content-Type", "application/strategic-merge-patch+json");
+        }
         if let Some(body) = body {
             request = request.json(body);
-        }
-        if method == Method::PATCH {
-            // Lists of conditions and containers are merged by their keys.
-            request = request.header("Content-Type", "application/strategic-merge-patch+json");
         }
         let response = request.send().await.map_err(|error| failed(format!("{error:?}")))?;
         let status = response.status();

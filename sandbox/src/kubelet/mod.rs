@@ -16,10 +16,12 @@ mod references;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use url::Url;
@@ -30,11 +32,12 @@ use self::pod::Pod;
 use self::programs::App;
 use crate::control_plane::client::KubeClient;
 use crate::services::Shutdown;
+use crate::services::json_lines::JsonLines;
 use crate::services::pod_network::PodNetwork;
 use crate::supervisor::launcher::Launcher;
 use crate::supervisor::layout::Layout;
 use crate::supervisor::probes::HttpProbe;
-use crate::{Error, Toolset};
+use crate::{Error, Health, Toolset};
 
 /// How often the cluster is looked at.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -57,11 +60,35 @@ pub(crate) struct Agent {
     pub dns: SocketAddr,
     /// The proxy of the pod network.
     pub proxy: SocketAddr,
+    /// What it could not do.
+    pub log: JsonLines,
+}
+
+impl Agent {
+    /// Writes to the log what could not be done, and about which pod.
+    fn note(&self, about: &str, problem: &str) {
+        self.log
+            .append(&json!({"time": Timestamp::now(), "about": about, "problem": problem}));
+    }
+}
+
+/// Opens the agent's log.
+pub(crate) fn log(path: &Path) -> Result<JsonLines, Error> {
+    JsonLines::open(path).map_err(|error| Error::Internal {
+        action: "open the log of the kubelet".to_owned(),
+        message: error.to_string(),
+        next: format!("check that {} can be written", path.display()),
+    })
 }
 
 /// Works until the shutdown. The processes are the launcher's to end, like all others.
 pub(crate) async fn run(agent: Agent, argo_cd: ArgoCd, stopping: Shutdown) {
     let agent = Arc::new(agent);
+    agent.launcher.board().part("kubelet", |part| {
+        part.pid = Some(std::process::id());
+        part.health = Health::Healthy;
+        part.ready_after_ms = Some(0);
+    });
     tokio::join!(
         argocd::run(Arc::clone(&agent), argo_cd, stopping.clone()),
         pods(agent, stopping)
@@ -75,7 +102,11 @@ async fn pods(agent: Arc<Agent>, mut stopping: Shutdown) {
     let mut tasks = JoinSet::new();
     loop {
         // An API server that does not answer is no reason to stop or start anything.
-        if let Ok(pods) = scheduled(&agent).await {
+        let pods = scheduled(&agent).await;
+        if let Err(error) = &pods {
+            agent.note("every pod", &error.to_string());
+        }
+        if let Ok(pods) = pods {
             known.retain(|uid, pod| {
                 let is_there = pods.contains_key(uid);
                 if !is_there {
@@ -91,12 +122,19 @@ async fn pods(agent: Arc<Agent>, mut stopping: Shutdown) {
                         *known = Some(object);
                         changed
                     });
-                } else if let Some(lease) = addresses.lease()
-                    && let Ok(pod) = Pod::new(Arc::clone(&agent), app, &object, lease)
-                {
-                    let (sender, receiver) = watch::channel(Some(object));
-                    tasks.spawn(pod.run(receiver, stopping.clone()));
-                    known.insert(uid, sender);
+                    continue;
+                }
+                let Some(lease) = addresses.lease() else {
+                    agent.note(app.name(), "every address of the pod network is in use");
+                    continue;
+                };
+                match Pod::new(Arc::clone(&agent), app, &object, lease) {
+                    Ok(pod) => {
+                        let (sender, receiver) = watch::channel(Some(object));
+                        tasks.spawn(pod.run(receiver, stopping.clone()));
+                        known.insert(uid, sender);
+                    }
+                    Err(error) => agent.note(app.name(), &error.to_string()),
                 }
             }
         }

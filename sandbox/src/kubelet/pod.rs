@@ -127,8 +127,10 @@ impl Pod {
             self.process.started(attempt, board);
         } else if self.process.is_running() && self.projected.elapsed() > REFRESH {
             self.projected = Instant::now();
-            // A Secret that is gone meanwhile leaves the mounted one as it was.
-            let _ = self.project(pod, container).await;
+            if let Err(error) = self.project(pod, container).await {
+                // A Secret that is gone meanwhile leaves the mounted one as it was.
+                agent.note(&self.name, &error.to_string());
+            }
         }
         let ready = self.process.is_running() && self.readiness.look(&agent).await;
         if ready && !self.process.answers() {
@@ -206,8 +208,10 @@ impl Pod {
                 _ = stopping.wait_for(|stop| *stop) => return,
             }
         }
-        // A pod that cannot be removed now is seen again, and comes here again.
-        let _ = self.agent.client.remove(&self.path(), &self.uid).await;
+        if let Err(error) = self.agent.client.remove(&self.path(), &self.uid).await {
+            // It is seen again, and comes here again.
+            self.agent.note(&self.name, &error.to_string());
+        }
     }
 
     fn path(&self) -> String {
@@ -224,11 +228,13 @@ impl Pod {
             self.ready_since = Timestamp::now();
         }
         let status = self.status(pod, container, ready);
-        // What could not be told is told next time.
-        if self.reported.as_ref() != Some(&status)
-            && self.agent.client.patch_status(&self.path(), &status).await.is_ok()
-        {
-            self.reported = Some(status);
+        if self.reported.as_ref() == Some(&status) {
+            return;
+        }
+        match self.agent.client.patch_status(&self.path(), &status).await {
+            Ok(()) => self.reported = Some(status),
+            // What could not be told is told next time.
+            Err(error) => self.agent.note(&self.name, &error.to_string()),
         }
     }
 

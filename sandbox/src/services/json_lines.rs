@@ -9,13 +9,13 @@ use super::Error;
 
 /// An append-only log of one JSON object a line.
 #[derive(Debug, Clone)]
-pub(super) struct JsonLines {
+pub(crate) struct JsonLines {
     file: Arc<Mutex<File>>,
 }
 
 impl JsonLines {
     /// Opens the log and keeps what is in it.
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -29,7 +29,7 @@ impl JsonLines {
     /// Appends one line.
     ///
     /// A line that cannot be written is dropped: a full disk must not make the server refuse what it logs.
-    pub(super) fn append(&self, entry: &impl Serialize) {
+    pub(crate) fn append(&self, entry: &impl Serialize) {
         let Ok(mut line) = serde_json::to_vec(entry) else {
             return;
         };

@@ -11,7 +11,7 @@ mod error;
 pub mod git_server;
 pub mod github_api;
 mod http;
-mod json_lines;
+pub(crate) mod json_lines;
 #[cfg(all(test, feature = "e2e"))]
 mod ministack;
 pub mod pod_network;

@@ -41,6 +41,7 @@ const PARTS: &[&str] = &[
     "github-api",
     "cluster-dns",
     "pod-network",
+    "kubelet",
     "argocd-server",
     "argocd-repo-server",
     "argocd-application-controller",
@@ -186,6 +187,7 @@ impl Start<'_> {
             network,
             dns,
             proxy,
+            log: kubelet::log(&self.layout.log("kubelet"))?,
         };
         Ok((servers, tokio::spawn(kubelet::run(agent, argo_cd, self.stopping))))
     }
