@@ -42,7 +42,7 @@ const OPTIONS: [(&str, &str, &str); 5] = [
     (
         "charts/main-service",
         "workloads",
-        r#"{"canary": {"enabled": true}, "networkPolicy": {"enabled": false}, "autoscaling": {"ignoreHealth": true}}"#,
+        r#"{"canary": {"enabled": true}, "networkPolicy": {"enabled": false}}"#,
     ),
     (
         "charts/exporter",
