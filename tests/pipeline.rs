@@ -171,3 +171,216 @@ fn no_workflow_has_more_than_it_needs() {
         }
     }
 }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// The action's script, with a release and a toolchain that are stood in for
+
+/// The script of the step `name`.
+fn script(text: &str, name: &str) -> String {
+    let step = text.split(&format!("- name: {name}\n")).nth(1).unwrap();
+    let (before, body) = step.split_once("run: |").unwrap();
+    let indent = before.lines().last().unwrap().len() + 2;
+    let lines = body.lines().skip(1);
+    let lines = lines.take_while(|line| line.trim().is_empty() || line.len() - line.trim_start().len() >= indent);
+    lines
+        .map(|line| format!("{}\n", line.get(indent..).unwrap_or("")))
+        .collect()
+}
+
+/// A runner in a folder of its own.
+struct Runner {
+    dir: tempfile::TempDir,
+    variables: BTreeMap<&'static str, String>,
+}
+
+impl Runner {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["bin", "temp", "action", "release"] {
+            std::fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        let runner = Self {
+            variables: [
+                ("VERSION", "1.2.3"),
+                ("SHA256", ""),
+                ("REPOSITORY", "acme/mfsre"),
+                ("RUST", "1.95"),
+                ("GH_TOKEN", "none"),
+                ("RUNNER_OS", "Linux"),
+                ("RUNNER_ARCH", "X64"),
+            ]
+            .map(|(key, value)| (key, value.to_owned()))
+            .into(),
+            dir,
+        };
+        let mfsre = "#!/bin/sh\necho \"ran: $*\"\nexit \"${MFSRE_EXIT:-0}\"\n";
+        runner.program("mfsre", mfsre);
+        let release = runner.path("release");
+        runner.sh(&format!(
+            "tar -C '{bin}' -czf '{release}/mfsre-x86_64-unknown-linux-gnu.tar.gz' mfsre && cd '{release}' && shasum -a 256 *.gz > SHA256SUMS && rm '{bin}/mfsre'",
+            bin = runner.path("bin")
+        ));
+        runner.program(
+            "gh",
+            &format!("#!/bin/sh\necho \"gh $*\" >&2\ncase $2 in view) test -e '{release}/SHA256SUMS' ;; *) cp '{release}'/* . ;; esac\n"),
+        );
+        runner.program("rustup", "#!/bin/sh\necho \"rustup $*\"\n");
+        let built = "#!/bin/sh\necho \"cargo $*\"\nwhile [ \"$1\" != --root ]; do shift; done\nmkdir -p \"$2/bin\"\nprintf '#!/bin/sh\\n' > \"$2/bin/mfsre\"\nchmod +x \"$2/bin/mfsre\"\n";
+        runner.program("cargo", built);
+        runner
+    }
+
+    fn path(&self, below: &str) -> String {
+        self.dir.path().join(below).display().to_string()
+    }
+
+    fn program(&self, name: &str, text: &str) {
+        let path = self.dir.path().join("bin").join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    fn sh(&self, command: &str) {
+        assert!(
+            std::process::Command::new("sh")
+                .args(["-ec", command])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Runs a step of the action; returns its exit code and what it printed.
+    fn step(&self, name: &str) -> (i32, String) {
+        let path = format!("{}:{}", self.path("bin"), std::env::var("PATH").unwrap());
+        let output = std::process::Command::new("bash")
+            .args(["--noprofile", "--norc", "-e", "-o", "pipefail", "-c"])
+            .arg(script(&here("action.yaml"), name))
+            .current_dir(self.dir.path())
+            .env("PATH", path)
+            .env("ACTION_PATH", self.path("action"))
+            .env("RUNNER_TEMP", self.path("temp"))
+            .env("GITHUB_PATH", self.path("path"))
+            .env("GITHUB_OUTPUT", self.path("output"))
+            .envs(&self.variables)
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(text).unwrap().replace(&self.path(""), "");
+        (output.status.code().unwrap(), text)
+    }
+
+    fn read(&self, file: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(file))
+            .unwrap_or_default()
+            .replace(&self.path(""), "")
+    }
+}
+
+#[test]
+fn the_action_installs_a_release_whose_checksum_is_right() {
+    let runner = Runner::new();
+    let (code, text) = runner.step("Install mfsre");
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("ran: --version"), "{text}");
+    assert_eq!(runner.read("path"), "temp/mfsre-1.2.3/bin\n");
+    // Pinned, with the right checksum.
+    let mut runner = Runner::new();
+    let sums = runner.read("release/SHA256SUMS");
+    runner
+        .variables
+        .insert("SHA256", sums.split(' ').next().unwrap().to_owned());
+    assert_eq!(runner.step("Install mfsre").0, 0);
+}
+
+#[test]
+fn the_action_installs_nothing_whose_checksum_is_wrong_or_missing() {
+    let wrong = "0".repeat(64);
+    let mut pinned = Runner::new();
+    pinned.variables.insert("SHA256", wrong.clone());
+    let replaced = Runner::new();
+    let sums = format!("{wrong}  mfsre-x86_64-unknown-linux-gnu.tar.gz\n");
+    std::fs::write(replaced.path("release/SHA256SUMS"), sums).unwrap();
+    let unlisted = Runner::new();
+    std::fs::write(
+        unlisted.path("release/SHA256SUMS"),
+        format!("{wrong}  mfsre-other.tar.gz\n"),
+    )
+    .unwrap();
+    for runner in [pinned, replaced, unlisted] {
+        let (code, text) = runner.step("Install mfsre");
+        assert_ne!(code, 0, "{text}");
+        assert_eq!(runner.read("path"), "", "{text}");
+        assert!(
+            !text.contains("cargo "),
+            "a wrong checksum is no reason to build: {text}"
+        );
+    }
+}
+
+#[test]
+fn without_a_release_the_action_builds_the_sources_it_came_with_or_the_tag() {
+    let runner = Runner::new();
+    std::fs::remove_file(runner.path("release/SHA256SUMS")).unwrap();
+    let (code, text) = runner.step("Install mfsre");
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains("cargo +1.95 install --locked --git https://github.com/acme/mfsre --tag v1.2.3 --root temp/mfsre-1.2.3 mfsre\n"),
+        "{text}"
+    );
+    std::fs::write(runner.path("action/Cargo.toml"), "").unwrap();
+    let (_, text) = runner.step("Install mfsre");
+    assert!(
+        text.contains("cargo +1.95 install --locked --path action --root "),
+        "{text}"
+    );
+    // A machine that no release is made for.
+    let mut runner = Runner::new();
+    runner.variables.insert("RUNNER_ARCH", "RISCV".into());
+    assert!(
+        runner
+            .step("Install mfsre")
+            .1
+            .contains("so mfsre is built from its sources")
+    );
+}
+
+#[test]
+fn the_action_refuses_what_is_no_version_and_no_repository() {
+    for (key, value, code) in [
+        ("VERSION", "latest", 64),
+        ("VERSION", "1.2.3; id", 64),
+        ("VERSION", "../1.2.3", 64),
+        ("REPOSITORY", "OWNER/mfsre", 78),
+        ("REPOSITORY", "", 78),
+        ("REPOSITORY", "acme/mfsre --pattern x", 78),
+    ] {
+        let mut runner = Runner::new();
+        runner.variables.insert(key, value.into());
+        let (ended, text) = runner.step("Install mfsre");
+        assert_eq!(ended, code, "{key}={value}: {text}");
+        assert!(text.starts_with("::error::") && !text.contains("gh "), "{text}");
+    }
+}
+
+#[test]
+fn the_action_runs_a_command_and_passes_its_exit_code_on() {
+    for (command, environment, args, ran) in [
+        (
+            "render",
+            "demo",
+            "--check -q",
+            "ran: render demo --check -q --no-input\n",
+        ),
+        ("sandbox status", "", "", "ran: sandbox status --no-input\n"),
+        ("status", "$(id); echo", "", "ran: status $(id); echo --no-input\n"),
+    ] {
+        let mut runner = Runner::new();
+        runner.program("mfsre", "#!/bin/sh\necho \"ran: $*\"\nexit 2\n");
+        for (key, value) in [("COMMAND", command), ("ENVIRONMENT", environment), ("ARGS", args)] {
+            runner.variables.insert(key, value.into());
+        }
+        assert_eq!(runner.step("Run mfsre"), (2, ran.to_owned()));
+        assert_eq!(runner.read("output"), "exit-code=2\n");
+    }
+}
