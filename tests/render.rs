@@ -39,6 +39,11 @@ cluster:
 node_group: {min_size: 3, max_size: 6, desired_size: 4}
 tags: {team: platform, cost center: \"42\"}
 autoscaling: {provider: keda}
+observability:
+  prometheus: existing
+  prometheus_url: http://prometheus.observability.svc:9090
+  service_monitor: true
+  service_monitor_labels: {release: kube-prometheus-stack, quoted: \"1\"}
 images: {registry: registry.example.com/acme, pull_secret: acme/registry}
 main_service: {canary: true}
 git: {revision: release/1.2}
