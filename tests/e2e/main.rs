@@ -22,6 +22,7 @@ mod neighbours;
 mod plan;
 mod process;
 mod project;
+mod rotation;
 mod story;
 mod tools;
 mod values;
