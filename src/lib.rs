@@ -1,8 +1,9 @@
 //! One environment file to a running GitOps platform on Amazon EKS, and back.
 //!
 //! Layers, each calling only those below it: [`cli`], [`commands`], [`ops`], [`workflow`], the adapters
-//! ([`terraform`], [`aws`], [`kubernetes`], [`git`], [`render`]), [`config`], [`model`]. Beside them [`yaml`], which edits text.
+//! ([`terraform`], [`aws`], [`argocd`], [`kubernetes`], [`git`], [`render`]), [`config`], [`model`]. Beside them [`yaml`], which edits text.
 
+pub mod argocd;
 pub mod aws;
 mod cancellation;
 pub mod child;

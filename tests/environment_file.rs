@@ -109,7 +109,8 @@ const SETTINGS: &[Setting] = &[
     setting!("images.pull_secret", REPOSITORY, good: ["acme/ghcr", "registry"], bad: ["\"\"", "ghp token", "a#b", "{a: b}"]),
     setting!("main_service.canary", REPOSITORY, good: ["true", "false"], bad: ["1", "\"maybe\"", "[true]"]),
     setting!("git.revision", REPOSITORY, good: ["main", "release/1.2", "HEAD"], bad: ["\"\"", "-main", "a..b", "a b", "refs/", "\"main\\nx\"", "'${x}'"]),
-    setting!("git.host", REPOSITORY, good: ["github", "manual"], bad: ["gitlab", "\"\""]),
+    setting!("git.host", REPOSITORY, good: ["github", "gitlab", "gitea", "forgejo", "manual"], bad: ["bitbucket", "\"\""]),
+    setting!("git.token_file", REPOSITORY, good: ["secrets/token", "/run/secrets/gitlab"], bad: ["\"\"", "\"a\\nb\""]),
     setting!("git.api_url", REPOSITORY, good: ["https://git.example.com/api/v3"], bad: ["git.example.com", "https://token@git.example.com"]),
     setting!("mirrors.tools", REPOSITORY, good: ["https://mirror.example.com/tools"], bad: ["/srv/mirror", "\"\""]),
     setting!("mirrors.terraform_providers", REPOSITORY, good: ["/srv/terraform"], bad: ["\"\"", "[x]"]),
@@ -533,6 +534,7 @@ fn hostile_text_is_refused_or_stays_data() {
                 [
                     "backend.key",
                     "backend.kms_key_id",
+                    "git.token_file",
                     "mirrors.terraform_providers",
                     "terraform.program"
                 ]
@@ -548,5 +550,22 @@ fn hostile_text_is_refused_or_stays_data() {
                 setting.path
             );
         }
+    }
+}
+
+#[test]
+fn a_well_known_host_is_known_by_its_name() {
+    use mfsre::config::GitHost;
+    for (url, host) in [
+        ("git@github.com:acme/platform.git", GitHost::Github),
+        ("ssh://git@ssh.github.com:443/acme/platform.git", GitHost::Github),
+        ("git@gitlab.com:acme/infra/platform.git", GitHost::Gitlab),
+        ("ssh://git@altssh.gitlab.com:443/acme/platform.git", GitHost::Gitlab),
+        ("git@codeberg.org:acme/platform.git", GitHost::Forgejo),
+        ("git@gitea.com:acme/platform.git", GitHost::Gitea),
+        ("git@git.example.com:acme/platform.git", GitHost::Manual),
+    ] {
+        let environment = environment(&format!("argocd_repository_url: {url}\n"));
+        assert_eq!(environment.git.host, host, "{url}");
     }
 }

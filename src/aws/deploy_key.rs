@@ -1,4 +1,4 @@
-use aws_sdk_ssm::types::{ParameterType, Tag};
+use aws_sdk_ssm::types::{Parameter, ParameterType, Tag};
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey};
@@ -14,6 +14,17 @@ pub struct DeployKey {
     pub public: String,
     /// `SHA256:...`
     pub fingerprint: String,
+}
+
+/// A deploy key as a parameter holds it.
+#[derive(Debug, Clone)]
+pub struct StoredKey {
+    /// The pair.
+    pub key: DeployKey,
+    /// The parameter's version, counted from 1.
+    pub version: i64,
+    /// When this version was put.
+    pub since: Timestamp,
 }
 
 /// What removing something came to.
@@ -69,7 +80,7 @@ impl DeployKey {
 }
 
 impl Aws {
-    async fn parameter(&self, name: &str) -> Result<Option<String>, AwsError> {
+    async fn parameter(&self, name: &str) -> Result<Option<Parameter>, AwsError> {
         match self
             .ssm
             .get_parameter()
@@ -79,7 +90,7 @@ impl Aws {
             .await
             .map_err(AwsError::of("ssm:GetParameter"))
         {
-            Ok(answer) => Ok(answer.parameter().and_then(|p| p.value()).map(str::to_owned)),
+            Ok(answer) => Ok(answer.parameter),
             Err(error) if error.is("ParameterNotFound") => Ok(None),
             Err(error) => Err(error),
         }
@@ -92,7 +103,7 @@ impl Aws {
         kind: ParameterType,
         overwrite: bool,
         environment: &str,
-    ) -> Result<(), AwsError> {
+    ) -> Result<i64, AwsError> {
         let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
         let mut request = self
             .ssm
@@ -112,7 +123,7 @@ impl Aws {
             .send()
             .await
             .map_err(AwsError::of("ssm:PutParameter"))
-            .map(|_| ())
+            .map(|answer| answer.version())
     }
 
     /// The deploy key in the parameter `private_name`; `None` when there is none.
@@ -120,10 +131,107 @@ impl Aws {
     /// # Errors
     /// The call failed, or the parameter holds something else.
     pub async fn deploy_key(&self, private_name: &str, environment: &str) -> Result<Option<DeployKey>, AwsError> {
-        match self.parameter(private_name).await? {
-            Some(private) => DeployKey::parse(private.into(), environment).map(Some),
-            None => Ok(None),
+        Ok(self
+            .stored_key(private_name, environment)
+            .await?
+            .map(|stored| stored.key))
+    }
+
+    /// The deploy key in the parameter `private_name` with its version; `None` when there is none.
+    ///
+    /// # Errors
+    /// The call failed, or the parameter holds something else.
+    pub async fn stored_key(&self, private_name: &str, environment: &str) -> Result<Option<StoredKey>, AwsError> {
+        let Some(parameter) = self.parameter(private_name).await? else {
+            return Ok(None);
+        };
+        Ok(Some(StoredKey {
+            version: parameter.version(),
+            since: parameter
+                .last_modified_date()
+                .and_then(|d| Timestamp::from_second(d.secs()).ok())
+                .unwrap_or(Timestamp::UNIX_EPOCH),
+            key: DeployKey::parse(parameter.value.unwrap_or_default().into(), environment)?,
+        }))
+    }
+
+    /// The public parts of every key that the parameter `private_name` has held, as far as the Parameter Store remembers:
+    /// 100 versions.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn former_keys(&self, private_name: &str, environment: &str) -> Result<Vec<DeployKey>, AwsError> {
+        const CALL: &str = "ssm:GetParameterHistory";
+        let mut keys = Vec::new();
+        let mut next = None;
+        loop {
+            let request = self
+                .ssm
+                .get_parameter_history()
+                .name(private_name)
+                .with_decryption(true);
+            let answer = request.set_next_token(next).send().await.map_err(AwsError::of(CALL));
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(error) if error.is("ParameterNotFound") => return Ok(keys),
+                Err(error) => return Err(error),
+            };
+            for version in answer.parameters.unwrap_or_default() {
+                // A version that holds something else never was a deploy key.
+                if let Ok(key) = DeployKey::parse(version.value.unwrap_or_default().into(), environment) {
+                    keys.push(key);
+                }
+            }
+            next = answer.next_token;
+            if next.is_none() {
+                return Ok(keys);
+            }
         }
+    }
+
+    /// A new key in the parameter `pending_name`; where somebody made one first, that one.
+    ///
+    /// # Errors
+    /// A call failed.
+    pub async fn stage_key(&self, pending_name: &str, environment: &str) -> Result<StoredKey, AwsError> {
+        let key = DeployKey::generate(environment)?;
+        let private = key.private.expose_secret();
+        let put = self
+            .put_parameter(pending_name, private, ParameterType::SecureString, false, environment)
+            .await;
+        match put {
+            Ok(_) => {}
+            Err(error) if error.is("ParameterAlreadyExists") => {}
+            Err(error) => return Err(error),
+        }
+        // What it holds now is what counts, whoever wrote it.
+        self.stored_key(pending_name, environment).await?.ok_or_else(|| {
+            AwsError::new(
+                "ssm:PutParameter",
+                None,
+                format!("the new parameter {pending_name} is not there"),
+            )
+        })
+    }
+
+    /// Puts `key` into the parameter `private_name` and its public part beside it; returns the new version. A put is at
+    /// once what readers get, and knows no condition: the caller compares the version with the one it read.
+    ///
+    /// # Errors
+    /// A call failed.
+    pub async fn promote_key(
+        &self,
+        private_name: &str,
+        public_name: &str,
+        key: &DeployKey,
+        environment: &str,
+    ) -> Result<i64, AwsError> {
+        // The private part last: with it the promotion is done.
+        self.put_parameter(public_name, &key.public, ParameterType::String, true, environment)
+            .await?;
+        let private = key.private.expose_secret();
+        self.put_parameter(private_name, private, ParameterType::SecureString, true, environment)
+            .await
     }
 
     /// The deploy key, made where there is none, with its public part beside it; says whether anything was written.
@@ -150,7 +258,7 @@ impl Aws {
                     )
                     .await;
                 match put {
-                    Ok(()) => (key, true),
+                    Ok(_) => (key, true),
                     Err(error) if error.is("ParameterAlreadyExists") => {
                         match self.deploy_key(private_name, environment).await? {
                             Some(key) => (key, false),
@@ -162,7 +270,7 @@ impl Aws {
             }
         };
         let public = self.parameter(public_name).await?;
-        let stale = public.as_deref() != Some(key.public.as_str());
+        let stale = public.as_ref().and_then(|p| p.value()) != Some(key.public.as_str());
         if stale {
             self.put_parameter(
                 public_name,

@@ -13,9 +13,9 @@ mod token;
 
 pub use cluster::ClusterDescription;
 pub use connection::{Aws, AwsAccess, Identity, StaticCredentials, role_of};
-pub use deploy_key::{DeployKey, Removal};
+pub use deploy_key::{DeployKey, Removal, StoredKey};
 pub use error::AwsError;
 pub use leftovers::Leftover;
-pub use password::AdminPassword;
+pub use password::{AdminPassword, PasswordVersion};
 pub use registry::RegistryCredential;
 pub use token::ClusterToken;

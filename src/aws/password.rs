@@ -25,6 +25,27 @@ pub struct AdminPassword {
     pub mtime: String,
 }
 
+/// A version of the secret.
+#[derive(Debug, Clone)]
+pub struct PasswordVersion {
+    /// Secrets Manager's id of it.
+    pub id: String,
+    /// When it was made, by Secrets Manager's clock.
+    pub since: Timestamp,
+    /// What it holds.
+    pub password: AdminPassword,
+}
+
+/// Names a version.
+enum Version<'a> {
+    Staged(&'static str),
+    Id(&'a str),
+}
+
+/// Staging labels (<https://docs.aws.amazon.com/secretsmanager/latest/userguide/whats-in-a-secret.html>).
+const CURRENT: &str = "AWSCURRENT";
+const PENDING: &str = "AWSPENDING";
+
 #[derive(Serialize, Deserialize)]
 struct Document {
     password: String,
@@ -79,15 +100,34 @@ impl Aws {
     /// # Errors
     /// The call failed, or the secret holds something else.
     pub async fn admin_password(&self, name: &str) -> Result<Option<AdminPassword>, AwsError> {
+        Ok(self.current_password(name).await?.map(|version| version.password))
+    }
+
+    /// The version of the secret `name` with the label AWSCURRENT.
+    ///
+    /// # Errors
+    /// The call failed, or the version holds something else.
+    pub async fn current_password(&self, name: &str) -> Result<Option<PasswordVersion>, AwsError> {
+        self.password_version(name, Version::Staged(CURRENT)).await
+    }
+
+    /// The version of the secret `name` with the label AWSPENDING. It may be the current one as well: then it was made
+    /// the current one, and only the label is left.
+    ///
+    /// # Errors
+    /// The call failed, or the version holds something else.
+    pub async fn pending_password(&self, name: &str) -> Result<Option<PasswordVersion>, AwsError> {
+        self.password_version(name, Version::Staged(PENDING)).await
+    }
+
+    async fn password_version(&self, name: &str, version: Version<'_>) -> Result<Option<PasswordVersion>, AwsError> {
         const CALL: &str = "secretsmanager:GetSecretValue";
-        let answer = match self
-            .secrets
-            .get_secret_value()
-            .secret_id(name)
-            .send()
-            .await
-            .map_err(AwsError::of(CALL))
-        {
+        let request = self.secrets.get_secret_value().secret_id(name);
+        let request = match version {
+            Version::Staged(label) => request.version_stage(label),
+            Version::Id(id) => request.version_id(id),
+        };
+        let answer = match request.send().await.map_err(AwsError::of(CALL)) {
             Ok(answer) => answer,
             Err(error) if error.is("ResourceNotFoundException") || error.is("InvalidRequestException") => {
                 return Ok(None);
@@ -98,11 +138,94 @@ impl Aws {
         let document: Document = serde_json::from_str(text).map_err(|_| {
             AwsError::new(CALL, None, format!("the secret {name} is not one that mfsre wrote; move it away or choose another name with argocd.secret_name"))
         })?;
-        Ok(Some(AdminPassword {
-            password: document.password.as_str().into(),
-            bcrypt: document.bcrypt.as_str().into(),
-            mtime: document.mtime.clone(),
+        Ok(Some(PasswordVersion {
+            id: answer.version_id().unwrap_or_default().to_owned(),
+            since: answer
+                .created_date()
+                .and_then(|d| Timestamp::from_second(d.secs()).ok())
+                .unwrap_or(Timestamp::UNIX_EPOCH),
+            password: AdminPassword {
+                password: document.password.as_str().into(),
+                bcrypt: document.bcrypt.as_str().into(),
+                mtime: document.mtime.clone(),
+            },
         }))
+    }
+
+    /// Puts a new password beside the current one, with the label AWSPENDING.
+    ///
+    /// Its version id is a function of the current one's: whoever else rotates from the same version at the same time
+    /// meets this one, and gets it, instead of taking the label away.
+    ///
+    /// # Errors
+    /// A call failed.
+    pub async fn stage_password(&self, name: &str, current: &str) -> Result<PasswordVersion, AwsError> {
+        const CALL: &str = "secretsmanager:PutSecretValue";
+        let token = hex::encode(Sha256::digest(format!("mfsre rotation of {name} from {current}")));
+        let json = AdminPassword::generate(CALL)?.to_json();
+        let put = self
+            .secrets
+            .put_secret_value()
+            .secret_id(name)
+            .client_request_token(&token)
+            .secret_string(json.as_str())
+            .version_stages(PENDING)
+            .send()
+            .await
+            .map_err(AwsError::of(CALL));
+        match put {
+            Ok(_) => {}
+            // Somebody made it first. A version that lost its label, by hand, gets it back; one that was made the current
+            // one since needs none.
+            Err(error) if error.is("ResourceExistsException") => {
+                let now = self.current_password(name).await?.map(|version| version.id);
+                if now.as_deref() == Some(current) {
+                    if self.pending_password(name).await?.is_none() {
+                        self.move_label(name, PENDING, None, Some(&token)).await?;
+                    }
+                } else if now.as_ref() != Some(&token) {
+                    return Err(AwsError::new(
+                        CALL,
+                        None,
+                        format!("somebody else has rotated {name} since this rotation began"),
+                    ));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        // What it holds now is what counts, whoever wrote it.
+        self.password_version(name, Version::Id(&token))
+            .await?
+            .ok_or_else(|| AwsError::new(CALL, None, format!("the new version of {name} is not there")))
+    }
+
+    /// Makes the version `pending` the current one in place of `current`, which keeps the label AWSPREVIOUS.
+    ///
+    /// # Errors
+    /// The call failed; also where the current version is another one by now.
+    pub async fn promote_password(&self, name: &str, current: &str, pending: &str) -> Result<(), AwsError> {
+        self.move_label(name, CURRENT, Some(current), Some(pending)).await
+    }
+
+    /// Takes the label AWSPENDING off the version `id`.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn unstage_password(&self, name: &str, id: &str) -> Result<(), AwsError> {
+        self.move_label(name, PENDING, Some(id), None).await
+    }
+
+    async fn move_label(&self, name: &str, label: &str, from: Option<&str>, to: Option<&str>) -> Result<(), AwsError> {
+        self.secrets
+            .update_secret_version_stage()
+            .secret_id(name)
+            .version_stage(label)
+            .set_remove_from_version_id(from.map(str::to_owned))
+            .set_move_to_version_id(to.map(str::to_owned))
+            .send()
+            .await
+            .map_err(AwsError::of("secretsmanager:UpdateSecretVersionStage"))
+            .map(|_| ())
     }
 
     /// The password in the secret `name`, made where there is none; says whether it was made. A secret in its recovery

@@ -128,6 +128,9 @@ pub enum Command {
         #[arg(value_name = "ENV")]
         environment: String,
     },
+    /// Replace a credential by a new one, or finish a rotation that was cut off
+    #[command(subcommand)]
+    Rotate(Rotate),
     /// Merge an environment's cluster into your kubeconfig
     Kubeconfig {
         /// Environment
@@ -183,6 +186,32 @@ pub enum Ci {
     Github,
     /// None
     None,
+}
+
+/// `mfsre rotate`
+#[derive(Debug, Subcommand)]
+pub enum Rotate {
+    /// The password of Argo CD's user admin; its sessions end
+    ArgocdPassword(RotateArguments),
+    /// The key with which Argo CD reads the repository
+    DeployKey(RotateArguments),
+}
+
+/// Of every `mfsre rotate`.
+#[derive(Debug, Args)]
+pub struct RotateArguments {
+    /// Environment
+    #[arg(value_name = "ENV")]
+    pub environment: String,
+    /// Do nothing if it is younger, and no rotation is unfinished
+    #[arg(long, value_name = "AGE", value_parser = duration)]
+    pub if_older_than: Option<Duration>,
+    /// Show the steps and what they would do; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How long to wait for Argo CD, and for a person who adds the key by hand
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
+    pub timeout: Duration,
 }
 
 /// `mfsre secrets`
@@ -273,15 +302,16 @@ pub enum Sandbox {
     },
 }
 
-/// Reads `90s`, `15m` or `1h`.
+/// Reads `90s`, `15m`, `1h` or `90d`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let refuse = || format!("{text:?} is not a duration; write for example 90s, 15m or 1h");
+    let refuse = || format!("{text:?} is not a duration; write for example 90s, 15m, 1h or 90d");
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(refuse)?;
     let number: u64 = text[..digits].parse().map_err(|_| refuse())?;
     let seconds = match &text[digits..] {
         "s" => 1,
         "m" => 60,
         "h" => 3600,
+        "d" => 86_400,
         _ => return Err(refuse()),
     };
     number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(refuse)
@@ -299,6 +329,7 @@ impl Command {
             Self::Up { .. } => "up",
             Self::Down { .. } => "down",
             Self::Status { .. } => "status",
+            Self::Rotate(_) => "rotate",
             Self::Kubeconfig { .. } => "kubeconfig",
             Self::Token { .. } => "token",
             Self::Secrets(_) => "secrets show",
@@ -327,6 +358,10 @@ impl Command {
             | Self::Status { environment }
             | Self::Kubeconfig { environment, .. }
             | Self::Token { environment }
+            | Self::Rotate(
+                Rotate::ArgocdPassword(RotateArguments { environment, .. })
+                | Rotate::DeployKey(RotateArguments { environment, .. }),
+            )
             | Self::Secrets(Secrets::Show(ShowSecret::ArgocdPassword { environment }))
             | Self::Sandbox(
                 Sandbox::Start { environment }

@@ -8,6 +8,7 @@ mod kubeconfig;
 mod load;
 mod plan;
 mod render;
+mod rotate;
 mod sandbox;
 mod schema;
 mod secrets;
@@ -21,8 +22,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::cli::{Cli, Command, Sandbox, Secrets};
+use crate::cli::{Cli, Command, Rotate, Sandbox, Secrets};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ops::{Credential, RotateOptions};
 use crate::ui::Printer;
 use session::Session;
 
@@ -130,6 +132,17 @@ async fn run(cli: Cli, printer: Printer) -> Result<u8> {
             print,
         } => kubeconfig::run(&session, &environment, file, print).await,
         Command::Token { environment } => token::run(&session, &environment).await,
+        Command::Rotate(command) => {
+            let (credential, arguments) = match command {
+                Rotate::ArgocdPassword(arguments) => (Credential::ArgocdPassword, arguments),
+                Rotate::DeployKey(arguments) => (Credential::DeployKey, arguments),
+            };
+            let options = RotateOptions {
+                if_older_than: arguments.if_older_than,
+                dry_run: arguments.dry_run,
+            };
+            rotate::run(&session, credential, &arguments.environment, options, arguments.timeout).await
+        }
         Command::Secrets(Secrets::Show(secret)) => secrets::run(&session, secret).await,
         Command::Sandbox(command) => sandbox::run(&session, command).await,
         Command::Bump {

@@ -1,6 +1,7 @@
 use std::fmt::Write as _;
 
 use super::Session;
+use super::rotate::days_old;
 use crate::error::{ErrorKind, Result};
 use crate::ops::status;
 use crate::ui::{OutputFormat, table};
@@ -27,13 +28,20 @@ pub(super) async fn run(session: &Session, name: &str) -> Result<u8> {
         rows.push(vec![String::new(), problem.clone()]);
     }
     let credentials = &report.credentials;
+    let made = |since: &str, days: Option<i64>| format!("made {since}, {}", days_old(days.unwrap_or_default()));
     rows.push(vec![
         "password".into(),
         credentials
             .password_since
             .as_ref()
-            .map_or_else(|| "none".into(), |s| format!("made {s}")),
+            .map_or_else(|| "none".into(), |since| made(since, credentials.password_age_days)),
     ]);
+    if let Some(since) = &credentials.password_pending_since {
+        rows.push(vec![
+            String::new(),
+            format!("a rotation is unfinished since {since}: mfsre rotate argocd-password {name}"),
+        ]);
+    }
     let registered = match credentials.deploy_key_registered {
         Some(true) => " registered",
         Some(false) => " NOT registered with the git host",
@@ -46,6 +54,15 @@ pub(super) async fn run(session: &Session, name: &str) -> Result<u8> {
             .as_ref()
             .map_or_else(|| "none".into(), |k| format!("{k}{registered}")),
     ]);
+    if let Some(since) = &credentials.deploy_key_since {
+        rows.push(vec![String::new(), made(since, credentials.deploy_key_age_days)]);
+    }
+    if let (Some(key), Some(since)) = (&credentials.deploy_key_pending, &credentials.deploy_key_pending_since) {
+        rows.push(vec![
+            String::new(),
+            format!("a rotation to {key} is unfinished since {since}: mfsre rotate deploy-key {name}"),
+        ]);
+    }
     if let Some(url) = &report.argocd_url {
         rows.push(vec!["Argo CD".into(), url.clone()]);
     }

@@ -251,12 +251,16 @@ pub struct GitFile {
     /// Branch that Argo CD follows.
     #[schemars(with = "Option<String>", extend("default" = "main"))]
     pub revision: Text,
-    /// Who registers the deploy key: `github` by its API, or `manual`.
+    /// Who registers the deploy key: `github`, `gitlab`, `gitea` or `forgejo` by its API, or a person (`manual`).
     #[schemars(with = "Option<super::settings::GitHost>")]
     pub host: Text,
-    /// Address of the host's API; by default GitHub's.
+    /// Address of the host's API; by default where such a host has it.
     #[schemars(with = "Option<url::Url>")]
     pub api_url: Text,
+    /// File with a token for the host's API, relative to the project; by default the host's usual variables and programs
+    /// are asked.
+    #[schemars(with = "Option<String>")]
+    pub token_file: Text,
 }
 
 /// Where to fetch things instead of the internet.

@@ -178,13 +178,21 @@ impl Reader {
             )
             .unwrap_or_else(|| "main".into());
         let default_host = match &repository {
-            Some(r) if r.host() == "github.com" || file.sandbox.is_some() => GitHost::Github,
-            _ => GitHost::Manual,
+            _ if file.sandbox.is_some() => GitHost::Github,
+            Some(r) => match r.host() {
+                "github.com" | "ssh.github.com" => GitHost::Github,
+                "gitlab.com" | "altssh.gitlab.com" => GitHost::Gitlab,
+                "gitea.com" => GitHost::Gitea,
+                "codeberg.org" => GitHost::Forgejo,
+                _ => GitHost::Manual,
+            },
+            None => GitHost::Manual,
         };
         let git = Git {
             revision,
             host: self.or_default(git_file.host.as_ref(), default_host),
             api_url: self.url(git_file.api_url.as_ref()),
+            token_file: self.path(git_file.token_file.as_ref()),
         };
         let mirrors = file.mirrors.unwrap_or_default();
         let mirrors = Mirrors {

@@ -230,6 +230,8 @@ pub struct Git {
     pub host: GitHost,
     /// API of the host.
     pub api_url: Option<Url>,
+    /// File with a token for it.
+    pub token_file: Option<PathBuf>,
 }
 
 /// Mirrors.
@@ -340,8 +342,14 @@ words! {
 words! {
     /// Who registers deploy keys.
     GitHost: "a git host" {
-        /// GitHub, by its API.
+        /// GitHub or GitHub Enterprise Server, by its API.
         Github = "github",
+        /// GitLab, by its API.
+        Gitlab = "gitlab",
+        /// Gitea, by its API.
+        Gitea = "gitea",
+        /// Forgejo, by the API that it shares with Gitea.
+        Forgejo = "forgejo",
         /// A person.
         Manual = "manual",
     }

@@ -13,6 +13,14 @@ pub struct RegisteredKey {
     pub read_only: bool,
 }
 
+impl RegisteredKey {
+    /// Whether this is the key with the public part `public`, whatever its comment.
+    #[must_use]
+    pub fn is(&self, public: &str) -> bool {
+        key_data(&self.key) == key_data(public)
+    }
+}
+
 /// What registering a key came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Registration {
@@ -44,55 +52,37 @@ pub trait DeployKeyHost: Send + Sync {
     /// Where it is, for people.
     fn describe(&self) -> String;
 
-    /// The registered key with this public part.
-    fn find<'a>(&'a self, public: &'a str) -> BoxFuture<'a, Result<Option<RegisteredKey>, HostError>>;
+    /// Whether a person does what the other methods would; then the host cannot be asked either.
+    fn is_manual(&self) -> bool {
+        false
+    }
+
+    /// Every registered key; none where the host cannot be asked.
+    fn list(&self) -> BoxFuture<'_, Result<Vec<RegisteredKey>, HostError>>;
 
     /// Registers a key for reading only.
     fn register<'a>(&'a self, title: &'a str, public: &'a str) -> BoxFuture<'a, Result<Registration, HostError>>;
 
-    /// Removes a key; says whether it was there.
-    fn remove<'a>(&'a self, public: &'a str) -> BoxFuture<'a, Result<bool, HostError>>;
+    /// Removes the key with the host's id `id`; says whether it was there, as far as the host tells.
+    fn delete<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool, HostError>>;
+
+    /// The registered key with this public part.
+    fn find<'a>(&'a self, public: &'a str) -> BoxFuture<'a, Result<Option<RegisteredKey>, HostError>> {
+        Box::pin(async move { Ok(self.list().await?.into_iter().find(|k| k.is(public))) })
+    }
+
+    /// Removes the key with this public part; says whether it was there.
+    fn remove<'a>(&'a self, public: &'a str) -> BoxFuture<'a, Result<bool, HostError>> {
+        Box::pin(async move {
+            match self.find(public).await? {
+                Some(key) => self.delete(&key.id).await,
+                None => Ok(false),
+            }
+        })
+    }
 }
 
 /// Type and data of a public key, without its comment.
 pub(super) fn key_data(public: &str) -> String {
     public.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
-}
-
-/// A host without an API that mfsre knows: a person registers the key.
-#[derive(Debug)]
-pub struct Manual {
-    repository: String,
-}
-
-impl Manual {
-    /// For the repository at this URL.
-    #[must_use]
-    pub fn new(repository: &str) -> Self {
-        Self {
-            repository: repository.to_owned(),
-        }
-    }
-}
-
-impl DeployKeyHost for Manual {
-    fn describe(&self) -> String {
-        format!("{} (deploy keys by hand)", self.repository)
-    }
-
-    fn find<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<RegisteredKey>, HostError>> {
-        Box::pin(async { Ok(None) })
-    }
-
-    fn register<'a>(&'a self, title: &'a str, public: &'a str) -> BoxFuture<'a, Result<Registration, HostError>> {
-        let instructions = format!(
-            "add this key, read-only, to the deploy keys of {} under the title {title:?}:\n{public}",
-            self.repository
-        );
-        Box::pin(async { Ok(Registration::Manual { instructions }) })
-    }
-
-    fn remove<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<bool, HostError>> {
-        Box::pin(async { Ok(false) })
-    }
 }

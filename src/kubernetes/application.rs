@@ -1,3 +1,4 @@
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -130,7 +131,99 @@ impl ApplicationStatus {
     }
 }
 
+/// An Application of one repository, as a hard refresh leaves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefreshedApplication {
+    /// Name.
+    pub name: String,
+    /// When Argo CD compared it last.
+    pub reconciled: Option<Timestamp>,
+    /// Whether a refresh was asked for and is not done yet.
+    pub refreshing: bool,
+    /// What Argo CD says where it cannot read the repository.
+    pub access_error: Option<String>,
+}
+
+/// How git, SSH libraries and git hosts say that a repository cannot be read, in lower case. Any other failed comparison
+/// comes after the reading.
+const NO_ACCESS: [&str; 12] = [
+    "authentication required",
+    "authentication failed",
+    "unable to authenticate",
+    "handshake failed",
+    "permission denied",
+    "repository not found",
+    "could not read from remote repository",
+    "failed to list refs",
+    "knownhosts",
+    "error fetching",
+    "error testing repository connectivity",
+    "repository not accessible",
+];
+
+impl RefreshedApplication {
+    /// Reads the status of an Application, if it is deployed from `repository`.
+    #[must_use]
+    pub fn of(application: &Value, repository: &str) -> Option<Self> {
+        let spec = &application["spec"];
+        let sources = spec["sources"].as_array().map_or(&[] as &[Value], Vec::as_slice);
+        let mut sources = std::iter::once(&spec["source"]).chain(sources);
+        if !sources.any(|source| source["repoURL"] == repository) {
+            return None;
+        }
+        let conditions = application.pointer("/status/conditions").and_then(Value::as_array);
+        Some(Self {
+            name: application.pointer("/metadata/name")?.as_str()?.to_owned(),
+            reconciled: application
+                .pointer("/status/reconciledAt")
+                .and_then(Value::as_str)
+                .and_then(|t| t.parse().ok()),
+            refreshing: application
+                .pointer("/metadata/annotations/argocd.argoproj.io~1refresh")
+                .is_some(),
+            access_error: conditions.into_iter().flatten().find_map(|condition| {
+                let message = condition["message"].as_str()?;
+                let error = condition["type"].as_str()?.ends_with("Error");
+                let lower = message.to_lowercase();
+                (error && NO_ACCESS.iter().any(|sign| lower.contains(sign))).then(|| message.to_owned())
+            }),
+        })
+    }
+
+    /// Whether a refresh that was asked for at `since`, by the cluster's clock, is done.
+    #[must_use]
+    pub fn is_refreshed(&self, since: Timestamp) -> bool {
+        // The status has whole seconds.
+        !self.refreshing && self.reconciled.is_some_and(|at| at.as_second() >= since.as_second())
+    }
+}
+
 impl Kubernetes {
+    /// The Applications in Argo CD's namespace that are deployed from `repository`.
+    ///
+    /// # Errors
+    /// The API cannot be asked.
+    pub async fn applications_of(&self, repository: &str) -> Result<Vec<RefreshedApplication>, KubernetesError> {
+        let list = self.list("argoproj.io/v1alpha1", "Application", Some("argocd")).await?;
+        Ok(list
+            .iter()
+            .filter_map(|application| RefreshedApplication::of(application, repository))
+            .collect())
+    }
+
+    /// Asks Argo CD to compare the Application `name` with Git anew, past its caches
+    /// (<https://argo-cd.readthedocs.io/en/stable/user-guide/annotations-and-labels/>). One that is gone is no error.
+    ///
+    /// # Errors
+    /// The API refuses it.
+    pub async fn refresh_hard(&self, name: &str) -> Result<(), KubernetesError> {
+        let patch = serde_json::json!({ "metadata": { "annotations": { "argocd.argoproj.io/refresh": "hard" } } });
+        match self.merge(&Self::application_id(name), &patch).await {
+            Err(error) if error.status() == Some(404) => Ok(()),
+            result => result,
+        }
+    }
+
     /// The Applications in Argo CD's namespace, by name.
     ///
     /// # Errors
@@ -177,6 +270,48 @@ mod tests {
             ]
         );
         assert!(!status.is_ready());
+    }
+
+    #[test]
+    fn a_refresh_is_done_when_the_annotation_is_gone_and_the_time_is_new() {
+        let repository = "git@example.org:platform.git";
+        let mut application = json!({
+            "metadata": {"name": "apps", "annotations": {"argocd.argoproj.io/refresh": "hard"}},
+            "spec": {"sources": [{"repoURL": "https://charts.example.org"}, {"repoURL": repository}]},
+            "status": {"reconciledAt": "2026-01-01T00:00:10Z"},
+        });
+        let since: Timestamp = "2026-01-01T00:00:10.9Z".parse().unwrap();
+        let of = |a: &Value| RefreshedApplication::of(a, repository).unwrap();
+        assert!(!of(&application).is_refreshed(since), "it is asked for");
+        application["metadata"]["annotations"] = json!({});
+        assert!(of(&application).is_refreshed(since));
+        application["status"]["reconciledAt"] = json!("2026-01-01T00:00:09Z");
+        assert!(!of(&application).is_refreshed(since), "that was an earlier one");
+        assert_eq!(
+            RefreshedApplication::of(&application, "git@example.org:other.git"),
+            None
+        );
+    }
+
+    #[test]
+    fn only_a_repository_that_cannot_be_read_is_an_access_error() {
+        let with = |kind: &str, message: &str| {
+            let application = json!({
+                "metadata": {"name": "apps"},
+                "spec": {"source": {"repoURL": "r"}},
+                "status": {"conditions": [{"type": kind, "message": message}]},
+            });
+            RefreshedApplication::of(&application, "r").unwrap().access_error
+        };
+        let denied = "Failed to load target state: failed to generate manifest for source 1 of 1: rpc error: code = Unknown desc = failed to list refs: error creating SSH agent: \"SSH agent requested but SSH_AUTH_SOCK not-specified\"";
+        assert_eq!(with("ComparisonError", denied).as_deref(), Some(denied));
+        let denied = "rpc error: code = Unknown desc = ssh: handshake failed: ssh: unable to authenticate, attempted methods [none publickey]";
+        assert_eq!(with("ComparisonError", denied).as_deref(), Some(denied));
+        assert_eq!(
+            with("ComparisonError", "failed to generate manifest: chart not found"),
+            None
+        );
+        assert_eq!(with("OrphanedResourceWarning", "permission denied"), None);
     }
 
     #[test]

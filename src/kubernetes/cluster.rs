@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use kube::api::{Api, DeleteParams, DynamicObject, GetParams, ListParams, Patch, PatchParams};
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use kube::api::{Api, DeleteParams, DynamicObject, GetParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{ApiCapabilities, ApiResource, Scope};
 use kube::{Client, Config};
@@ -151,7 +152,7 @@ impl Kubernetes {
         &self.endpoint
     }
 
-    async fn client(&self) -> Result<Client, KubernetesError> {
+    pub(super) async fn client(&self) -> Result<Client, KubernetesError> {
         let mut state = self.state.lock().await;
         if let Some((client, expires)) = &state.client
             && Timestamp::now() < *expires
@@ -248,6 +249,53 @@ impl Kubernetes {
             } else {
                 Applied::Changed
             })
+        })
+    }
+
+    /// Applies `object` as `manager` if it is still at `version`, the resource version that was read before; says whether
+    /// it was.
+    ///
+    /// # Errors
+    /// The API refuses it for another reason.
+    pub async fn apply_at(&self, object: &Value, manager: &str, version: &str) -> Result<bool, KubernetesError> {
+        let id = ObjectId::of(object)?;
+        let mut object = object.clone();
+        object["metadata"]["resourceVersion"] = version.into();
+        retry!({
+            let api = self.api(&id.api_version, &id.kind, id.namespace.as_deref()).await?;
+            let params = PatchParams::apply(manager).force();
+            match api.patch(&id.name, &params, &Patch::Apply(&object)).await {
+                Ok(_) => Ok(true),
+                Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+                Err(e) => Err(KubernetesError::Call {
+                    verb: "apply",
+                    object: id.to_string(),
+                    source: Box::new(e),
+                }),
+            }
+        })
+    }
+
+    /// The API server's time, in whole seconds: the clock that what runs in the cluster goes by.
+    ///
+    /// # Errors
+    /// The API cannot be asked.
+    pub async fn clock(&self) -> Result<Timestamp, KubernetesError> {
+        retry!({
+            let api: Api<SelfSubjectReview> = Api::all(self.client().await?);
+            let answer = api
+                .create(&PostParams::default(), &SelfSubjectReview::default())
+                .await
+                .map_err(|e| KubernetesError::Call {
+                    verb: "ask for the time of",
+                    object: self.endpoint.clone(),
+                    source: Box::new(e),
+                })?;
+            // The answer was made at the moment of the call. A server that does not say so has no clock to go by.
+            Ok(answer
+                .metadata
+                .creation_timestamp
+                .map_or_else(Timestamp::now, |time| time.0))
         })
     }
 

@@ -22,6 +22,17 @@ pub enum KubernetesError {
         /// What came back.
         source: Box<kube::Error>,
     },
+    /// No pod is there to be reached.
+    #[error("no pod {selector} in {namespace} is ready")]
+    NoPod {
+        /// Label selector.
+        selector: String,
+        /// Namespace.
+        namespace: String,
+    },
+    /// No port of this machine can be listened on.
+    #[error("cannot listen on a port of 127.0.0.1")]
+    Listen(#[source] std::io::Error),
     /// An object is not one.
     #[error("this is not a Kubernetes object: {0}")]
     NotAnObject(String),
@@ -77,6 +88,7 @@ impl KubernetesError {
             Some(403) => Some("the cluster knows you and does not allow this: your access entry needs AmazonEKSClusterAdminPolicy".into()),
             Some(_) => None,
             None => match self {
+                Self::NoPod { selector, namespace } => Some(format!("look at it with `kubectl -n {namespace} get pods -l {selector}`, and run the same command again once it is ready")),
                 Self::Call { .. } => Some("check that this machine reaches the cluster's endpoint (cluster.public_access_cidrs, VPN)".into()),
                 _ => None,
             },

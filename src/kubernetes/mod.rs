@@ -3,9 +3,11 @@
 mod application;
 mod cluster;
 mod error;
+mod forward;
 mod kubeconfig;
 
-pub use application::{ApplicationStatus, Condition};
+pub use application::{ApplicationStatus, Condition, RefreshedApplication};
 pub use cluster::{Applied, Kubernetes, ObjectId, TokenSource};
 pub use error::KubernetesError;
+pub use forward::ForwardedPort;
 pub use kubeconfig::{KubeconfigEntry, merge_kubeconfig, render_kubeconfig};

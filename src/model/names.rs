@@ -20,6 +20,8 @@ pub struct Names {
     pub deploy_key: String,
     /// The SSM parameter that holds the deploy key's public part.
     pub deploy_key_public: String,
+    /// The SSM parameter that holds the private part of the next deploy key while a rotation is under way.
+    pub deploy_key_pending: String,
 }
 
 impl Names {
@@ -34,6 +36,7 @@ impl Names {
             argocd_secret: format!("{name}/argocd"),
             deploy_key: format!("/{name}/argocd/deploy-key"),
             deploy_key_public: format!("/{name}/argocd/deploy-key.pub"),
+            deploy_key_pending: format!("/{name}/argocd/deploy-key/pending"),
         }
     }
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -20,7 +20,7 @@ const AT_ONCE: usize = 8;
 /// Field manager of Argo CD's own objects; Argo CD takes them over when it manages itself.
 const MANAGER: &str = "mfsre";
 /// Field manager of what must not stand in Git. Its own, or a later apply of the manifest would take the keys away.
-const CREDENTIALS_MANAGER: &str = "mfsre-credentials";
+pub(super) const CREDENTIALS_MANAGER: &str = "mfsre-credentials";
 /// The repository's Secret in Argo CD's namespace.
 const REPOSITORY_SECRET: &str = "mfsre-repository";
 
@@ -79,50 +79,116 @@ async fn outputs_keep_the_contract(context: &Context) -> Result<()> {
 /// registry. Before Argo CD starts for the first time, or it would make up a password of its own.
 pub(super) struct ClusterSecrets;
 
-impl ClusterSecrets {
-    fn objects(context: &Context) -> Result<Vec<Value>> {
-        let mut objects = vec![namespace(NAMESPACE)];
-        if let Some(password) = &context.password {
-            objects.push(json!({
-                "apiVersion": "v1",
-                "kind": "Secret",
-                "metadata": {
-                    "name": "argocd-secret",
-                    "namespace": NAMESPACE,
-                    // Argo CD looks for its Secret by these labels.
-                    "labels": { "app.kubernetes.io/name": "argocd-secret", "app.kubernetes.io/part-of": "argocd" },
-                },
-                "type": "Opaque",
-                "data": {
-                    "admin.password": STANDARD.encode(password.bcrypt.expose_secret()),
-                    "admin.passwordMtime": STANDARD.encode(&password.mtime),
-                },
-            }));
-        }
-        let mut data = json!({
-            "type": STANDARD.encode("git"),
-            "url": STANDARD.encode(context.environment.argocd_repository_url.as_str()),
-        });
-        if let Some(key) = &context.deploy_key {
-            data["sshPrivateKey"] = json!(STANDARD.encode(key.private.expose_secret()));
-        }
-        objects.push(json!({
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {
-                "name": REPOSITORY_SECRET,
-                "namespace": NAMESPACE,
-                "labels": { "argocd.argoproj.io/secret-type": "repository" },
-            },
-            "type": "Opaque",
-            "data": data,
-        }));
-        if let Some(credential) = &context.registry {
-            objects.push(namespace(pull_secret::NAMESPACE));
-            objects.push(pull_secret::object(&context.environment.images, credential));
-        }
-        Ok(objects)
+/// A Secret as it should be, and what a pending rotation may have put in place of it.
+struct Wanted {
+    object: Value,
+    /// Key and value of the pending credential: where the cluster holds it, the rotation has come that far, and going
+    /// back would be its undoing.
+    pending: Option<(&'static str, String)>,
+}
+
+impl Wanted {
+    /// Whether `found` is what is wanted. The time of the password may be later than when it was made: a rotation sets it
+    /// to the moment of the change.
+    fn stands(&self, found: &Value) -> bool {
+        let values = self.object["data"].as_object().into_iter().flatten();
+        values.into_iter().all(|(key, value)| {
+            let held = &found["data"][key];
+            let rotated = |(name, pending): &(&str, String)| name == key && held == pending.as_str();
+            held == value || key == PASSWORD_TIME && held.is_string() || self.pending.as_ref().is_some_and(rotated)
+        })
     }
+}
+
+impl ClusterSecrets {
+    fn wanted(context: &Context) -> Result<Vec<Wanted>> {
+        let mut wanted = vec![Wanted {
+            object: namespace(NAMESPACE),
+            pending: None,
+        }];
+        if let Some(password) = &context.password {
+            let pending = context.pending_password.as_ref();
+            wanted.push(Wanted {
+                object: argocd_secret(&password.bcrypt, &password.mtime),
+                pending: pending.map(|p| (PASSWORD, STANDARD.encode(p.password.bcrypt.expose_secret()))),
+            });
+        }
+        let private = context.deploy_key.as_ref().map(|key| &key.private);
+        let pending = context.pending_key.as_ref();
+        wanted.push(Wanted {
+            object: repository_secret(context.environment.argocd_repository_url.as_str(), private),
+            pending: pending.map(|p| (PRIVATE_KEY, STANDARD.encode(p.key.private.expose_secret()))),
+        });
+        if let Some(credential) = &context.registry {
+            for object in [
+                namespace(pull_secret::NAMESPACE),
+                pull_secret::object(&context.environment.images, credential),
+            ] {
+                wanted.push(Wanted { object, pending: None });
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// What does not stand.
+    async fn missing(context: &Context) -> Result<Vec<Value>> {
+        let mut missing = Vec::new();
+        for wanted in Self::wanted(context)? {
+            let found = context.kubernetes()?.get(&ObjectId::of(&wanted.object)?).await?;
+            if !found.is_some_and(|found| wanted.stands(&found)) {
+                missing.push(wanted.object);
+            }
+        }
+        Ok(missing)
+    }
+}
+
+/// Keys of `argocd-secret` and of a repository's Secret.
+const PASSWORD: &str = "admin.password";
+const PASSWORD_TIME: &str = "admin.passwordMtime";
+const PRIVATE_KEY: &str = "sshPrivateKey";
+
+/// The keys of `argocd-secret` that are mfsre's.
+pub(super) fn argocd_secret(bcrypt: &SecretString, mtime: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": "argocd-secret",
+            "namespace": NAMESPACE,
+            // Argo CD looks for its Secret by these labels.
+            "labels": { "app.kubernetes.io/name": "argocd-secret", "app.kubernetes.io/part-of": "argocd" },
+        },
+        "type": "Opaque",
+        "data": {
+            PASSWORD: STANDARD.encode(bcrypt.expose_secret()),
+            PASSWORD_TIME: STANDARD.encode(mtime),
+        },
+    })
+}
+
+/// The Secret of the repository at `url`, with the deploy key where it has one.
+pub(super) fn repository_secret(url: &str, private: Option<&SecretString>) -> Value {
+    let mut data = json!({ "type": STANDARD.encode("git"), "url": STANDARD.encode(url) });
+    if let Some(private) = private {
+        data[PRIVATE_KEY] = json!(STANDARD.encode(private.expose_secret()));
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": REPOSITORY_SECRET,
+            "namespace": NAMESPACE,
+            "labels": { "argocd.argoproj.io/secret-type": "repository" },
+        },
+        "type": "Opaque",
+        "data": data,
+    })
+}
+
+/// A value of a Secret.
+pub(super) fn decoded(value: &Value) -> Option<Vec<u8>> {
+    STANDARD.decode(value.as_str()?).ok()
 }
 
 pub(super) fn namespace(name: &str) -> Value {
@@ -140,26 +206,18 @@ impl Step<Context> for ClusterSecrets {
 
     fn probe<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Probe> {
         Box::pin(async move {
-            for wanted in Self::objects(context)? {
-                let found = context.kubernetes()?.get(&ObjectId::of(&wanted)?).await?;
-                let same = found.is_some_and(|f| {
-                    wanted["data"]
-                        .as_object()
-                        .into_iter()
-                        .flatten()
-                        .all(|(key, value)| f["data"][key] == *value)
-                });
-                if !same {
-                    return Ok(Probe::Needed);
-                }
-            }
-            Ok(Probe::Stands("as they should be".into()))
+            Ok(if Self::missing(context).await?.is_empty() {
+                Probe::Stands("as they should be".into())
+            } else {
+                Probe::Needed
+            })
         })
     }
 
     fn run<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Ran> {
         Box::pin(async move {
-            for object in Self::objects(context)? {
+            // Only what differs: the rest may be in the middle of a rotation.
+            for object in Self::missing(context).await? {
                 context.kubernetes()?.apply(&object, CREDENTIALS_MANAGER).await?;
             }
             let pull_secret = if context.registry.is_some() {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Platform;
-use crate::aws::{AdminPassword, Aws, ClusterDescription, DeployKey, RegistryCredential};
+use crate::aws::{AdminPassword, Aws, ClusterDescription, DeployKey, PasswordVersion, RegistryCredential, StoredKey};
 use crate::config::{Environment, Project};
 use crate::error::{Error, Result};
 use crate::git::GitRepository;
@@ -49,8 +49,10 @@ pub struct Context {
     pub(super) tree: Option<Tree>,
     pub(super) plan: Option<Plan>,
     pub(super) password: Option<AdminPassword>,
+    pub(super) pending_password: Option<PasswordVersion>,
     pub(super) deploy_key: Option<DeployKey>,
     pub(super) registry: Option<RegistryCredential>,
+    pub(super) pending_key: Option<StoredKey>,
     pub(super) revision: Option<String>,
     pub(super) cluster: Option<ClusterDescription>,
     pub(super) kubernetes: Option<Kubernetes>,
@@ -88,8 +90,10 @@ impl Context {
             tree: None,
             plan: None,
             password: None,
+            pending_password: None,
             deploy_key: None,
             registry: None,
+            pending_key: None,
             revision: None,
             cluster: None,
             kubernetes: None,

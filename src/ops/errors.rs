@@ -1,8 +1,9 @@
 //! From the adapters' errors to the one a user sees.
 
+use crate::argocd::ArgoCdError;
 use crate::aws::AwsError;
 use crate::error::{Error, ErrorKind};
-use crate::git::{CheckoutError, GitError, HostError};
+use crate::git::{CheckoutError, GitError, HostError, KeyError, TokenError};
 use crate::kubernetes::KubernetesError;
 use crate::render::RenderError;
 use crate::terraform::TerraformError;
@@ -71,6 +72,48 @@ impl From<HostError> for Error {
         Self::failed(format!("cannot {}", error.attempted))
             .cause(error.message)
             .hint(error.hint)
+    }
+}
+
+impl From<KeyError> for Error {
+    fn from(error: KeyError) -> Self {
+        let hint = error.hint();
+        let shown = match &error {
+            KeyError::Refused {
+                url,
+                fingerprint,
+                output,
+            } => Self::failed(format!("{url} cannot be read with the deploy key {fingerprint}")).cause(output.clone()),
+            other => Self::failed(other.to_string()),
+        };
+        let shown = match std::error::Error::source(&error) {
+            Some(source) => shown.caused_by(source),
+            None => shown,
+        };
+        shown.hint(hint)
+    }
+}
+
+impl From<TokenError> for Error {
+    fn from(error: TokenError) -> Self {
+        let shown = Self::new(ErrorKind::Configuration, error.to_string());
+        let shown = match std::error::Error::source(&error) {
+            Some(source) => shown.caused_by(source),
+            None => shown,
+        };
+        shown.hint("write the token alone into the file, or remove git.token_file to have it found")
+    }
+}
+
+impl From<ArgoCdError> for Error {
+    fn from(error: ArgoCdError) -> Self {
+        let hint = match &error {
+            ArgoCdError::Client(_) => "the certificate in argocd-secret (tls.crt) or argocd-server-tls is none",
+            ArgoCdError::Unreachable { .. } | ArgoCdError::Refused { .. } => {
+                "look at argocd-server (kubectl -n argocd get pods), and run the same command again once it answers"
+            }
+        };
+        Self::failed(error.to_string()).hint(hint)
     }
 }
 

@@ -10,37 +10,53 @@ use crate::aws::{Aws, AwsAccess, StaticCredentials};
 use crate::child::ChildEnvironment;
 use crate::config::{Environment, GitHost};
 use crate::error::Result;
-use crate::git::{DeployKeyHost, Github, Manual};
-use crate::kubernetes::TokenSource;
+use crate::git::{DeployKeyHost, Gitea, Github, Gitlab, Manual, TokenSource};
+use crate::kubernetes;
 
 /// How an environment's outside world is reached: AWS, and the git host.
 #[derive(Debug, Clone)]
 pub struct Platform {
     /// AWS.
     pub aws: AwsAccess,
-    /// The git host's API.
+    /// The git host's API, where it is not that of the settings.
     pub git_api: Option<Url>,
     /// A token for it.
-    pub git_token: Option<SecretString>,
+    pub git_token: GitToken,
     /// Variables for the operator's own git commands.
     pub git_environment: Vec<(String, String)>,
 }
 
+/// A token for the git host's API.
+#[derive(Debug, Clone)]
+pub enum GitToken {
+    /// This one.
+    Given(SecretString),
+    /// To be looked for when it is needed.
+    Find(TokenSource),
+    /// The host has no API.
+    None,
+}
+
 impl Platform {
-    /// As every AWS and git tool on this machine would reach it.
-    pub async fn of(environment: &Environment) -> Self {
+    /// As every AWS and git tool on this machine would reach it. Paths in the settings are relative to `root`.
+    #[must_use]
+    pub fn of(environment: &Environment, root: &Path) -> Self {
+        let host = environment.argocd_repository_url.host();
+        let source = match environment.git.host {
+            GitHost::Github => Some(TokenSource::github(host)),
+            GitHost::Gitlab => Some(TokenSource::gitlab(host)),
+            GitHost::Gitea | GitHost::Forgejo => Some(TokenSource::gitea()),
+            GitHost::Manual => None,
+        };
+        let file = environment.git.token_file.as_ref().map(|file| root.join(file));
         Self {
             aws: AwsAccess {
                 region: environment.region.clone(),
                 endpoint_url: None,
                 credentials: None,
             },
-            git_api: environment.git.api_url.clone(),
-            git_token: if environment.git.host == GitHost::Github {
-                github_token().await
-            } else {
-                None
-            },
+            git_api: None,
+            git_token: source.map_or(GitToken::None, |source| GitToken::Find(source.or_file(file))),
             git_environment: Vec::new(),
         }
     }
@@ -64,7 +80,7 @@ impl Platform {
                 }),
             },
             git_api: Some(status.git_api_url.clone()),
-            git_token: Some(status.git_api_token.expose().to_owned().into()),
+            git_token: GitToken::Given(status.git_api_token.expose().to_owned().into()),
             git_environment: vec![("GIT_SSH_COMMAND".into(), ssh)],
         }
     }
@@ -90,36 +106,59 @@ impl Platform {
         variables
     }
 
-    /// The git host of the environment's repository.
+    /// The git host of the environment's repository, with a token where there is one.
+    ///
+    /// # Errors
+    /// A token was pointed to and cannot be read.
+    pub async fn git_host(&self, environment: &Environment) -> Result<Box<dyn DeployKeyHost>> {
+        let token = match &self.git_token {
+            GitToken::Given(token) => Some(token.clone()),
+            GitToken::Find(source) => source.find().await?,
+            GitToken::None => None,
+        };
+        Ok(self.host(environment, token))
+    }
+
+    /// The git host's name, for people.
     #[must_use]
-    pub fn git_host(&self, environment: &Environment) -> Box<dyn DeployKeyHost> {
+    pub fn git_host_name(&self, environment: &Environment) -> String {
+        self.host(environment, None).describe()
+    }
+
+    fn host(&self, environment: &Environment, token: Option<SecretString>) -> Box<dyn DeployKeyHost> {
         let repository = &environment.argocd_repository_url;
-        match environment.git.host {
-            GitHost::Github => Box::new(Github::new(
-                self.git_api.as_ref(),
-                repository.path(),
-                self.git_token.clone(),
-            )),
-            GitHost::Manual => Box::new(Manual::new(repository.as_str())),
-        }
+        let path = repository.path();
+        let given = self.git_api.as_ref().or(environment.git.api_url.as_ref());
+        // Where a host of this kind has its API unless somebody moved it.
+        let api = |path: &str| {
+            let usual = || Url::parse(&format!("https://{}{path}", web_host(repository.host()))).ok();
+            given.cloned().or_else(usual)
+        };
+        let known = match environment.git.host {
+            GitHost::Github if matches!(repository.host(), "github.com" | "ssh.github.com") => {
+                return Box::new(Github::new(given, path, token));
+            }
+            GitHost::Github => {
+                api("/api/v3").map(|base| -> Box<dyn DeployKeyHost> { Box::new(Github::new(Some(&base), path, token)) })
+            }
+            GitHost::Gitlab => {
+                api("/api/v4").map(|base| -> Box<dyn DeployKeyHost> { Box::new(Gitlab::new(&base, path, token)) })
+            }
+            GitHost::Gitea | GitHost::Forgejo => {
+                api("/api/v1").map(|base| -> Box<dyn DeployKeyHost> { Box::new(Gitea::new(&base, path, token)) })
+            }
+            GitHost::Manual => None,
+        };
+        known.unwrap_or_else(|| Box::new(Manual::new(repository.as_str())))
     }
 }
 
-/// A token for GitHub: `GITHUB_TOKEN`, `GH_TOKEN`, or that of the `gh` program.
-async fn github_token() -> Option<SecretString> {
-    for variable in ["GITHUB_TOKEN", "GH_TOKEN"] {
-        if let Some(token) = std::env::var(variable).ok().filter(|t| !t.is_empty()) {
-            return Some(token.into());
-        }
+/// The host of the web pages and the API, for a host that serves SSH under another name.
+fn web_host(host: &str) -> &str {
+    match host {
+        "altssh.gitlab.com" => "gitlab.com",
+        host => host,
     }
-    let output = tokio::process::Command::new("gh")
-        .args(["auth", "token"])
-        .stdin(std::process::Stdio::null())
-        .output()
-        .await
-        .ok()?;
-    let token = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-    (output.status.success() && !token.is_empty()).then(|| token.into())
 }
 
 fn shell_quote(text: &str) -> String {
@@ -132,7 +171,7 @@ pub(super) struct EksTokens {
     pub(super) cluster: String,
 }
 
-impl TokenSource for EksTokens {
+impl kubernetes::TokenSource for EksTokens {
     fn token(&self) -> BoxFuture<'_, Result<(SecretString, Timestamp), String>> {
         Box::pin(async {
             let token = self
@@ -147,7 +186,7 @@ impl TokenSource for EksTokens {
 }
 
 /// Tokens for `cluster` by `aws`.
-pub(super) fn tokens(aws: &Aws, cluster: &str) -> Arc<dyn TokenSource> {
+pub(super) fn tokens(aws: &Aws, cluster: &str) -> Arc<dyn kubernetes::TokenSource> {
     Arc::new(EksTokens {
         aws: aws.clone(),
         cluster: cluster.to_owned(),

@@ -194,7 +194,7 @@ impl Context {
             };
             self.use_sandbox(status)?;
         } else {
-            self.platform = Some(Platform::of(&self.environment).await);
+            self.platform = Some(Platform::of(&self.environment, self.project.root()));
         }
         Ok(())
     }
@@ -267,8 +267,7 @@ impl Step<Context> for Attach {
     fn probe<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Probe> {
         Box::pin(async move {
             context.attach().await?;
-            let host = context.platform()?.git_host(&context.environment);
-            Ok(Probe::Stands(host.describe()))
+            Ok(Probe::Stands(context.platform()?.git_host_name(&context.environment)))
         })
     }
 }

@@ -1,8 +1,10 @@
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Context;
+use super::rotate::{age, days};
 use crate::error::Result;
 use crate::kubernetes::{ApplicationStatus, KubeconfigEntry};
 
@@ -41,12 +43,60 @@ pub struct ClusterStatus {
 /// The credentials as they stand.
 #[derive(Debug, Serialize)]
 pub struct CredentialStatus {
-    /// When the admin password was made.
+    /// Since when the admin password is the current one, RFC 3339.
     pub password_since: Option<String>,
+    /// Its age in whole days.
+    pub password_age_days: Option<i64>,
+    /// Since when a rotation of it is unfinished.
+    pub password_pending_since: Option<String>,
     /// Fingerprint of the deploy key.
     pub deploy_key: Option<String>,
-    /// Whether the git host knows it.
+    /// Since when the deploy key is the current one, RFC 3339.
+    pub deploy_key_since: Option<String>,
+    /// Its age in whole days.
+    pub deploy_key_age_days: Option<i64>,
+    /// Whether the git host knows it; unknown where the host cannot be asked.
     pub deploy_key_registered: Option<bool>,
+    /// Fingerprint of the key that an unfinished rotation brings.
+    pub deploy_key_pending: Option<String>,
+    /// Since when that rotation is unfinished.
+    pub deploy_key_pending_since: Option<String>,
+}
+
+impl CredentialStatus {
+    /// Asks AWS and the git host.
+    async fn of(context: &Context) -> Result<Self> {
+        let aws = context.aws()?;
+        let names = &context.environment.names;
+        let environment = context.environment.name.as_str();
+        let since = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let password = aws.current_password(&names.argocd_secret).await?;
+        let pending_password = match &password {
+            Some(_) => aws.pending_password(&names.argocd_secret).await?,
+            None => None,
+        };
+        let key = aws.stored_key(&names.deploy_key, environment).await?;
+        let pending_key = match &key {
+            Some(_) => aws.stored_key(&names.deploy_key_pending, environment).await?,
+            None => None,
+        };
+        let host = context.platform()?.git_host(&context.environment).await?;
+        let registered = match &key {
+            Some(stored) if !host.is_manual() => Some(host.find(&stored.key.public).await?.is_some()),
+            _ => None,
+        };
+        Ok(Self {
+            password_since: password.as_ref().map(|p| since(p.since)),
+            password_age_days: password.as_ref().map(|p| days(age(p.since))),
+            password_pending_since: pending_password.map(|p| since(p.since)),
+            deploy_key: key.as_ref().map(|k| k.key.fingerprint.clone()),
+            deploy_key_since: key.as_ref().map(|k| since(k.since)),
+            deploy_key_age_days: key.as_ref().map(|k| days(age(k.since))),
+            deploy_key_registered: registered,
+            deploy_key_pending: pending_key.as_ref().map(|k| k.key.fingerprint.clone()),
+            deploy_key_pending_since: pending_key.map(|k| since(k.since)),
+        })
+    }
 }
 
 /// Looks at an environment.
@@ -55,9 +105,7 @@ pub struct CredentialStatus {
 /// AWS cannot be asked.
 pub async fn status(context: &mut Context) -> Result<StatusReport> {
     context.attach().await?;
-    let aws = context.connect().await?;
     let names = context.environment.names.clone();
-    let environment = context.environment.name.to_string();
     let there = context.find_cluster().await?;
     let mut cluster = ClusterStatus {
         name: names.cluster.clone(),
@@ -88,15 +136,7 @@ pub async fn status(context: &mut Context) -> Result<StatusReport> {
             }
         }
     }
-    let password = aws.admin_password(&names.argocd_secret).await?;
-    let key = aws.deploy_key(&names.deploy_key, &environment).await?;
-    let registered = match &key {
-        Some(key) if context.environment.git.host == crate::config::GitHost::Github => {
-            let host = context.platform()?.git_host(&context.environment);
-            Some(host.find(&key.public).await?.is_some())
-        }
-        _ => None,
-    };
+    let credentials = CredentialStatus::of(context).await?;
     let sandbox: Vec<String> = context
         .sandbox
         .iter()
@@ -111,16 +151,12 @@ pub async fn status(context: &mut Context) -> Result<StatusReport> {
         && cluster.problem.is_none()
         && !applications.is_empty()
         && applications.iter().all(ApplicationStatus::is_ready)
-        && password.is_some()
-        && registered != Some(false)
+        && credentials.password_since.is_some()
+        && credentials.deploy_key_registered != Some(false)
         && sandbox.is_empty();
     Ok(StatusReport {
         cluster,
-        credentials: CredentialStatus {
-            password_since: password.map(|p| p.mtime),
-            deploy_key: key.map(|k| k.fingerprint),
-            deploy_key_registered: registered,
-        },
+        credentials,
         applications,
         sandbox,
         argocd_url: context

@@ -39,6 +39,30 @@ impl ArgoCd {
         })
     }
 
+    /// The HTTP status with which the session is met.
+    pub(crate) fn session_status(&self) -> u16 {
+        RUNTIME.block_on(async {
+            let request = self
+                .http
+                .get(format!("{}/api/v1/account", self.url))
+                .bearer_auth(&self.token);
+            request.send().await.unwrap().status().as_u16()
+        })
+    }
+
+    /// Compares an Application with Git anew, past every cache; what is wrong with it, where something is.
+    pub(crate) fn refresh_errors(&self, name: &str) -> Vec<String> {
+        let application = self.get(&format!("/api/v1/applications/{name}?refresh=hard"));
+        let conditions = application["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let errors = conditions
+            .iter()
+            .filter(|c| c["type"].as_str().is_some_and(|t| t.ends_with("Error")));
+        errors.map(|c| c["message"].to_string()).collect()
+    }
+
     /// Sync status and health of every Application.
     pub(crate) fn applications(&self) -> BTreeMap<String, (String, String)> {
         let answer = self.get("/api/v1/applications");

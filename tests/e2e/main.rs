@@ -23,6 +23,7 @@ mod neighbours;
 mod plan;
 mod process;
 mod project;
+mod rotation;
 mod story;
 mod tools;
 mod values;

@@ -262,13 +262,22 @@ async fn a_program_that_is_set_is_used_only_in_an_accepted_version() {
     spec.tools
         .explicit
         .insert("fake-tool-of-the-test".to_owned(), path.clone());
-    let tool = fake_tool(&sha256(PROGRAM), None);
+    let mut tool = fake_tool(&sha256(PROGRAM), None);
+    tool.version_arguments = &["--version"];
 
     executable(&path, PROGRAM);
     let found = get(&spec, &tool).await.unwrap();
     assert_eq!(
         (found.path, found.version.as_str(), found.source),
         (path.clone(), "v1.2.3", Source::Explicit)
+    );
+
+    let silent = fake_tool(&sha256(PROGRAM), None);
+    let found = get(&spec, &silent).await.unwrap();
+    assert_eq!(
+        (found.path, found.version.as_str()),
+        (path.clone(), ""),
+        "whoever sets the path of one that tells no version answers for it"
     );
 
     executable(&path, b"#!/bin/sh\necho fake 1.3.0\n");

@@ -30,7 +30,12 @@ impl Step<Context> for RevokeDeployKey {
                 .deploy_key(&names.deploy_key, context.environment.name.as_str())
                 .await?;
             context.deploy_key = key;
-            Ok(if context.deploy_key.is_some() {
+            let environment = context.environment.name.as_str();
+            context.pending_key = context
+                .aws()?
+                .stored_key(&names.deploy_key_pending, environment)
+                .await?;
+            Ok(if context.deploy_key.is_some() || context.pending_key.is_some() {
                 Probe::Needed
             } else {
                 Probe::Stands("there is none".into())
@@ -40,22 +45,35 @@ impl Step<Context> for RevokeDeployKey {
 
     fn run<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Ran> {
         Box::pin(async move {
-            let Some(key) = &context.deploy_key else {
-                return Ok(Ran::Unchanged("there is none".into()));
-            };
-            let host = context.platform()?.git_host(&context.environment);
+            let host = context.platform()?.git_host(&context.environment).await?;
             progress.say(host.describe());
-            Ok(if host.remove(&key.public).await? {
-                Ran::Changed(key.fingerprint.clone())
-            } else {
-                if context.environment.git.host == crate::config::GitHost::Manual {
-                    progress.warn(format!(
-                        "remove the deploy key {} from {} by hand",
-                        key.fingerprint, context.environment.argocd_repository_url
-                    ));
+            let names = &context.environment.names;
+            let environment = context.environment.name.as_str();
+            // Former ones too: a rotation that was cut off leaves both registered.
+            let mut keys = context.aws()?.former_keys(&names.deploy_key, environment).await?;
+            keys.extend(context.deploy_key.clone());
+            keys.extend(context.pending_key.as_ref().map(|p| p.key.clone()));
+            let registered = host.list().await?;
+            let mut removed = Vec::new();
+            for known in registered.iter().filter(|r| keys.iter().any(|k| r.is(&k.public))) {
+                if host.delete(&known.id).await? {
+                    removed.push(known.title.clone());
                 }
-                Ran::Unchanged(format!("{} was not registered", key.fingerprint))
-            })
+            }
+            if !removed.is_empty() {
+                return Ok(Ran::Changed(removed.join(", ")));
+            }
+            let current = context.deploy_key.iter().map(|k| k.fingerprint.as_str());
+            let pending = context.pending_key.iter().map(|p| p.key.fingerprint.as_str());
+            let fingerprints: Vec<&str> = current.chain(pending).collect();
+            let fingerprints = fingerprints.join(", ");
+            if host.is_manual() {
+                progress.warn(format!(
+                    "remove the deploy key {fingerprints} from {} by hand",
+                    context.environment.argocd_repository_url
+                ));
+            }
+            Ok(Ran::Unchanged(format!("{fingerprints} was not registered")))
         })
     }
 }
@@ -90,6 +108,10 @@ impl Step<Context> for RemoveCredentials {
                 (
                     names.deploy_key_public.clone(),
                     aws.remove_parameter(&names.deploy_key_public).await?,
+                ),
+                (
+                    names.deploy_key_pending.clone(),
+                    aws.remove_parameter(&names.deploy_key_pending).await?,
                 ),
             ];
             removals.push((names.deploy_key.clone(), aws.remove_parameter(&names.deploy_key).await?));

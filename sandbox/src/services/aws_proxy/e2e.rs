@@ -139,6 +139,40 @@ async fn add_ons_and_versions() {
 }
 
 #[tokio::test]
+async fn a_version_of_a_secret_never_changes() {
+    let (_emulator, proxy) = start().await;
+    let made = json!({ "Name": "demo/argocd", "SecretString": "first" });
+    assert_eq!(proxy.secret("CreateSecret", &made).await.status, 200);
+    let id = "0123456789abcdef0123456789abcdef";
+    let put = |text: &str| {
+        json!({
+            "SecretId": "demo/argocd", "ClientRequestToken": id, "SecretString": text, "VersionStages": ["AWSPENDING"],
+        })
+    };
+    assert_eq!(
+        proxy.secret("PutSecretValue", &put("second")).await.json()["VersionId"],
+        id
+    );
+    let again = proxy.secret("PutSecretValue", &put("second")).await.json();
+    assert_eq!(
+        again["VersionStages"],
+        json!(["AWSPENDING"]),
+        "the same once more does nothing"
+    );
+    let refused = proxy.secret("PutSecretValue", &put("third")).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.body.contains("ResourceExistsException"), "{}", refused.body);
+    let held = proxy
+        .secret(
+            "GetSecretValue",
+            &json!({ "SecretId": "demo/argocd", "VersionStage": "AWSPENDING" }),
+        )
+        .await
+        .json();
+    assert_eq!(held["SecretString"], "second");
+}
+
+#[tokio::test]
 async fn parameters_and_labels() {
     let (_emulator, proxy) = start().await;
     let put = json!({ "Name": "/demo/key", "Type": "SecureString", "Value": "x" });

@@ -182,6 +182,15 @@ impl Fixture {
         self.call("ssm", "POST", "/", &headers, &body.to_string()).await
     }
 
+    pub(super) async fn secret(&self, operation: &str, body: &Value) -> Answered {
+        let headers = [
+            ("x-amz-target", &*format!("secretsmanager.{operation}")),
+            ("content-type", "application/x-amz-json-1.1"),
+        ];
+        self.call("secretsmanager", "POST", "/", &headers, &body.to_string())
+            .await
+    }
+
     pub(super) async fn query(&self, service: &str, form: &str) -> Answered {
         self.call(
             service,
@@ -712,6 +721,46 @@ async fn labels_that_aws_refuses_do_not_reach_the_emulator() {
         serde_json::from_str::<Value>(&proxy.last().body).unwrap(),
         json!({ "Name": "/a", "Labels": ["current"] })
     );
+}
+
+#[tokio::test]
+async fn a_version_of_a_secret_that_is_there_does_not_reach_the_emulator() {
+    let proxy = Fixture::start(|received| {
+        let target = received.headers["x-amz-target"].to_str().unwrap();
+        if target == "secretsmanager.PutSecretValue" {
+            return ok("{\"VersionId\":\"new\"}");
+        }
+        assert_eq!(target, "secretsmanager.GetSecretValue");
+        let asked: Value = serde_json::from_str(&received.body).unwrap();
+        if asked["VersionId"] == "known" {
+            return ok("{\"VersionId\":\"known\",\"SecretString\":\"a\",\"VersionStages\":[\"AWSPENDING\"]}");
+        }
+        (
+            axum::http::StatusCode::BAD_REQUEST,
+            "{\"__type\":\"ResourceNotFoundException\"}",
+        )
+            .into_response()
+    })
+    .await;
+    let put = |id: &str, text: &str| json!({ "SecretId": "s", "ClientRequestToken": id, "SecretString": text });
+    let answer = proxy.secret("PutSecretValue", &put("new", "b")).await.json();
+    assert_eq!(answer["VersionId"], "new", "one that is not there is put");
+    let count = proxy.count();
+    let answer = proxy.secret("PutSecretValue", &put("known", "a")).await.json();
+    assert_eq!(
+        answer["VersionStages"],
+        json!(["AWSPENDING"]),
+        "the same once more does nothing"
+    );
+    let refused = proxy.secret("PutSecretValue", &put("known", "b")).await;
+    assert_eq!(
+        (refused.status, refused.json()["__type"].clone()),
+        (400, json!("ResourceExistsException"))
+    );
+    assert_eq!(proxy.count(), count + 2, "only its look at the version");
+    let plain = json!({ "SecretId": "s", "SecretString": "c" });
+    proxy.secret("PutSecretValue", &plain).await;
+    assert_eq!(proxy.count(), count + 3, "without an id there is nothing to look at");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod eks_nodegroup;
 mod eks_tags;
 mod eks_updates;
 mod iam_issued_keys;
+mod secretsmanager_versions;
 mod ssm_labels;
 mod ssm_public_parameters;
 
@@ -51,6 +52,7 @@ const RULES: &[Rule] = &[
     eks_updates::RULE,
     iam_issued_keys::RULE_IAM,
     iam_issued_keys::RULE_STS,
+    secretsmanager_versions::RULE,
     ssm_labels::RULE,
     ssm_public_parameters::RULE,
 ];

@@ -1,122 +1,19 @@
-//! Deploy keys on GitHub, against a server that answers as GitHub does.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+//! Deploy keys on GitHub.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
-use axum::http::Response;
-use mfsre::git::{DeployKeyHost, Github, HostError, Manual, Registration};
+use mfsre::git::{DeployKeyHost, Github, Registration};
 use serde_json::{Value, json};
 use url::Url;
 
-const OURS: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
-const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHnSgFZZ0yyRqYjGzvDCTRa2hsyJ7XKeKdd0tT8LZ5Qp";
-const TOKEN: &str = "canary-of-a-token";
-
-/// An answer of the server.
-#[derive(Clone)]
-struct Answer {
-    status: u16,
-    headers: Vec<(&'static str, String)>,
-    body: String,
-}
-
-fn answer(status: u16, body: Value) -> Answer {
-    Answer {
-        status,
-        headers: Vec::new(),
-        body: body.to_string(),
-    }
-}
-
-impl Answer {
-    fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        self.headers.push((name, value.into()));
-        self
-    }
-}
+use crate::server::{Answer, OTHER, OURS, Server, TOKEN, answer, shown};
 
 fn key(id: u64, key: &str, read_only: bool) -> Value {
     json!({ "id": id, "key": key, "title": format!("key {id}"), "read_only": read_only, "verified": true, "url": "x" })
 }
 
-/// A request as it arrived.
-#[derive(Clone, Debug)]
-struct Seen {
-    line: String,
-    authorization: Option<String>,
-    headers: Vec<(String, String)>,
-    body: Value,
-}
-
-#[derive(Default)]
-struct Script {
-    answers: VecDeque<Answer>,
-    seen: Vec<Seen>,
-}
-
-/// A server that gives the answers of its script in turn; the last one again and again.
-struct Server {
-    base: String,
-    script: Arc<Mutex<Script>>,
-}
-
-async fn handle(State(script): State<Arc<Mutex<Script>>>, request: Request) -> Response<Body> {
-    let (head, body) = request.into_parts();
-    let body = to_bytes(body, 1 << 20).await.unwrap();
-    let mut script = script.lock().unwrap();
-    script.seen.push(Seen {
-        line: format!("{} {}", head.method, head.uri),
-        authorization: head
-            .headers
-            .get("authorization")
-            .map(|v| v.to_str().unwrap().to_owned()),
-        headers: head
-            .headers
-            .iter()
-            .map(|(k, v)| (k.to_string(), v.to_str().unwrap().to_owned()))
-            .collect(),
-        body: serde_json::from_slice(&body).unwrap_or_default(),
-    });
-    let answer = if script.answers.len() > 1 {
-        script.answers.pop_front().unwrap()
-    } else {
-        script.answers[0].clone()
-    };
-    let mut response = Response::builder().status(answer.status);
-    for (name, value) in answer.headers {
-        response = response.header(name, value);
-    }
-    response.body(Body::from(answer.body)).unwrap()
-}
-
-impl Server {
-    async fn start(answers: impl FnOnce(&str) -> Vec<Answer>) -> Self {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let script = Arc::new(Mutex::new(Script {
-            answers: answers(&base).into(),
-            seen: Vec::new(),
-        }));
-        let app = axum::Router::new().fallback(handle).with_state(script.clone());
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { base, script }
-    }
-
-    fn github(&self) -> Github {
-        github(&self.base, Some(TOKEN))
-    }
-
-    fn seen(&self) -> Vec<Seen> {
-        self.script.lock().unwrap().seen.clone()
-    }
-
-    fn lines(&self) -> Vec<String> {
-        self.seen().into_iter().map(|s| s.line).collect()
-    }
+fn of(server: &Server) -> Github {
+    github(&server.base, Some(TOKEN))
 }
 
 fn github(base: &str, token: Option<&str>) -> Github {
@@ -129,23 +26,10 @@ fn github(base: &str, token: Option<&str>) -> Github {
     )
 }
 
-/// An error as a person sees it, without the port; it must never hold the token.
-fn shown(server: &str, error: HostError) -> String {
-    assert!(!format!("{error} {error:?}").contains(TOKEN));
-    let text = mfsre::error::Error::from(error).render(false);
-    assert!(!text.contains(TOKEN), "{text}");
-    text.replace(server, "[SERVER]")
-}
-
 #[tokio::test]
 async fn a_key_is_found_by_its_data_whatever_its_title_and_comment() {
     let server = Server::start(|_| vec![answer(200, json!([key(1, OTHER, true), key(2, OURS, true)]))]).await;
-    let found = server
-        .github()
-        .find(&format!("{OURS} a comment"))
-        .await
-        .unwrap()
-        .unwrap();
+    let found = of(&server).find(&format!("{OURS} a comment")).await.unwrap().unwrap();
     assert_eq!(
         (found.id.as_str(), found.title.as_str(), found.read_only),
         ("2", "key 2", true)
@@ -171,7 +55,7 @@ async fn pages_are_followed_to_the_last_one() {
         ]
     })
     .await;
-    assert_eq!(server.github().find(OURS).await.unwrap().unwrap().id, "3");
+    assert_eq!(of(&server).find(OURS).await.unwrap().unwrap().id, "3");
     assert_eq!(
         server.lines(),
         [
@@ -195,7 +79,7 @@ async fn a_page_on_another_host_never_gets_the_token() {
     })
     .await;
     for _ in 0..3 {
-        assert_eq!(server.github().find(OURS).await.unwrap(), None);
+        assert_eq!(of(&server).find(OURS).await.unwrap(), None);
     }
     assert!(other.seen().is_empty());
     assert_eq!(server.lines().len(), 3);
@@ -204,8 +88,7 @@ async fn a_page_on_another_host_never_gets_the_token() {
 #[tokio::test]
 async fn a_key_is_registered_for_reading_only() {
     let server = Server::start(|_| vec![answer(201, key(7, OURS, true))]).await;
-    let registration = server
-        .github()
+    let registration = of(&server)
         .register("Argo CD of demo", &format!("{OURS} demo"))
         .await
         .unwrap();
@@ -232,13 +115,10 @@ fn in_use() -> Answer {
 #[tokio::test]
 async fn a_key_that_is_registered_already_is_present_if_it_may_only_read() {
     let server = Server::start(|_| vec![in_use(), answer(200, json!([key(7, OURS, true)]))]).await;
-    assert_eq!(
-        server.github().register("t", OURS).await.unwrap(),
-        Registration::Present
-    );
+    assert_eq!(of(&server).register("t", OURS).await.unwrap(), Registration::Present);
     let server = Server::start(|_| vec![in_use(), answer(200, json!([key(7, OURS, false)]))]).await;
     assert!(
-        server.github().register("t", OURS).await.is_err(),
+        of(&server).register("t", OURS).await.is_err(),
         "a key that may write is not what was asked for"
     );
 }
@@ -246,22 +126,19 @@ async fn a_key_that_is_registered_already_is_present_if_it_may_only_read() {
 #[tokio::test]
 async fn a_key_that_is_in_use_elsewhere_is_told() {
     let server = Server::start(|_| vec![in_use(), answer(200, json!([key(1, OTHER, true)]))]).await;
-    let error = server.github().register("t", OURS).await.unwrap_err();
+    let error = of(&server).register("t", OURS).await.unwrap_err();
     insta::assert_snapshot!(shown(&server.base, error));
 }
 
 #[tokio::test]
 async fn a_key_is_removed_and_a_second_time_it_is_gone() {
     let server = Server::start(|_| vec![answer(200, json!([key(7, OURS, true)])), answer(204, json!(null))]).await;
-    assert!(server.github().remove(OURS).await.unwrap());
+    assert!(of(&server).remove(OURS).await.unwrap());
     assert_eq!(server.lines()[1], "DELETE /repos/acme/platform/keys/7");
     let server = Server::start(|_| vec![answer(200, json!([key(7, OURS, true)])), answer(404, json!({}))]).await;
-    assert!(
-        !server.github().remove(OURS).await.unwrap(),
-        "somebody else was quicker"
-    );
+    assert!(!of(&server).remove(OURS).await.unwrap(), "somebody else was quicker");
     let server = Server::start(|_| vec![answer(200, json!([]))]).await;
-    assert!(!server.github().remove(OURS).await.unwrap());
+    assert!(!of(&server).remove(OURS).await.unwrap());
 }
 
 #[tokio::test]
@@ -297,7 +174,7 @@ async fn a_short_rate_limit_is_waited_for() {
     })
     .await;
     let began = Instant::now();
-    assert!(server.github().find(OURS).await.unwrap().is_some());
+    assert!(of(&server).find(OURS).await.unwrap().is_some());
     assert!(began.elapsed() >= Duration::from_secs(1));
     assert_eq!(server.lines().len(), 3);
 }
@@ -314,7 +191,7 @@ async fn a_long_rate_limit_is_told_with_its_end() {
     ] {
         let server = Server::start(|_| vec![limited]).await;
         let began = Instant::now();
-        let text = shown(&server.base, server.github().find(OURS).await.unwrap_err());
+        let text = shown(&server.base, of(&server).find(OURS).await.unwrap_err());
         assert!(began.elapsed() < Duration::from_secs(2));
         assert!(text.contains("rate limit is used up; try again in "), "{text}");
         assert_eq!(server.lines().len(), 1);
@@ -330,14 +207,14 @@ async fn a_disturbance_of_the_host_is_tried_again() {
         ]
     })
     .await;
-    assert!(server.github().find(OURS).await.unwrap().is_some());
+    assert!(of(&server).find(OURS).await.unwrap().is_some());
     assert_eq!(server.lines().len(), 2);
 }
 
 #[tokio::test]
 async fn a_host_that_stays_broken_is_told() {
     let server = Server::start(|_| vec![answer(500, json!({ "message": "Server Error" }))]).await;
-    let text = shown(&server.base, server.github().find(OURS).await.unwrap_err());
+    let text = shown(&server.base, of(&server).find(OURS).await.unwrap_err());
     assert!(text.contains("500 Internal Server Error: Server Error"), "{text}");
     assert_eq!(server.lines().len(), 4);
 }
@@ -347,7 +224,7 @@ async fn something_that_is_not_github_is_told() {
     let mut all = String::new();
     for body in [json!({ "hello": "world" }), json!([{ "id": "x" }]), json!("text")] {
         let server = Server::start(|_| vec![answer(200, body)]).await;
-        all.push_str(&shown(&server.base, server.github().find(OURS).await.unwrap_err()));
+        all.push_str(&shown(&server.base, of(&server).find(OURS).await.unwrap_err()));
     }
     insta::assert_snapshot!(all);
     let server = Server::start(|_| {
@@ -358,7 +235,7 @@ async fn something_that_is_not_github_is_told() {
         }]
     })
     .await;
-    let text = shown(&server.base, server.github().find(OURS).await.unwrap_err());
+    let text = shown(&server.base, of(&server).find(OURS).await.unwrap_err());
     assert!(text.contains("418"), "{text}");
 }
 
@@ -372,17 +249,6 @@ async fn a_host_that_cannot_be_reached_is_told() {
     let base = format!("http://127.0.0.1:{port}");
     let text = shown(&base, github(&base, Some(TOKEN)).find(OURS).await.unwrap_err());
     insta::assert_snapshot!(text);
-}
-
-#[tokio::test]
-async fn a_host_without_an_api_leaves_it_to_a_person() {
-    let manual = Manual::new("git@git.example.com:acme/platform.git");
-    assert_eq!(manual.find(OURS).await.unwrap(), None);
-    assert!(!manual.remove(OURS).await.unwrap());
-    let Registration::Manual { instructions } = manual.register("Argo CD", OURS).await.unwrap() else {
-        panic!("registered by whom?")
-    };
-    insta::assert_snapshot!(instructions);
 }
 
 #[test]

@@ -1,0 +1,161 @@
+use futures_util::future::BoxFuture;
+use reqwest::{Method, StatusCode};
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::host::{DeployKeyHost, HostError, RegisteredKey, Registration, key_data};
+use super::http::{Api, Refusal};
+
+/// Deploy keys on GitLab, GitLab.com or self-managed (<https://docs.gitlab.com/api/deploy_keys/>, API v4).
+#[derive(Debug)]
+pub struct Gitlab {
+    api: Api,
+    /// The project's path, encoded to be one segment of a URL.
+    project: String,
+}
+
+#[derive(Deserialize)]
+struct Key {
+    id: u64,
+    key: String,
+    title: String,
+    /// Absent where GitLab has nothing to say of it; its default is a key that cannot push.
+    #[serde(default)]
+    can_push: bool,
+}
+
+impl Gitlab {
+    /// For the project `group/.../name` at the API `base`, such as `https://gitlab.com/api/v4`.
+    #[must_use]
+    pub fn new(base: &Url, project: &str, token: Option<SecretString>) -> Self {
+        const HEADERS: &[(&str, &str)] = &[("accept", "application/json")];
+        Self {
+            // Personal, project and group access tokens are taken as bearer tokens, and so are those of OAuth, which
+            // `glab auth login` may hold.
+            api: Api::new(base.as_str(), project, HEADERS, "Bearer", token),
+            project: url::form_urlencoded::byte_serialize(project.as_bytes()).collect(),
+        }
+    }
+
+    fn keys(&self) -> String {
+        format!("{}/projects/{}/deploy_keys", self.api.base, self.project)
+    }
+
+    fn refused(&self, refusal: &Refusal, what: &str) -> HostError {
+        let told = told(&refusal.body);
+        let hint = match (refusal.status, refusal.wait) {
+            (_, Some(wait)) => format!("GitLab's rate limit is used up; try again in {}s", wait.as_secs()),
+            (StatusCode::UNAUTHORIZED, _) if !self.api.has_token() => {
+                "set GITLAB_TOKEN to a token with the scope api of a Maintainer of the project, or sign in with `glab auth login`".into()
+            }
+            (StatusCode::UNAUTHORIZED, _) => "the token is not valid (any more): set GITLAB_TOKEN to a new one".into(),
+            (StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, _) => format!(
+                "check that {} exists and that the token has the scope api and the role Maintainer there; a CI_JOB_TOKEN cannot manage deploy keys",
+                self.api.repository
+            ),
+            _ if is_taken(&told) => {
+                "the key is registered elsewhere on this GitLab, as a person's key or where the token does not reach: remove it there".into()
+            }
+            (status, _) if status.is_client_error() => "look at the project's deploy keys in its settings".into(),
+            _ => "try again; https://status.gitlab.com tells of disturbances of GitLab.com".into(),
+        };
+        // Some of its messages begin with the status.
+        let message = match told.strip_prefix(refusal.status.as_str()) {
+            Some(_) => told,
+            None => format!("{}: {told}", refusal.status),
+        };
+        self.api.error(what, message, hint)
+    }
+}
+
+/// What GitLab says: `message` is a text, or texts by field; `error` and `error_description` are those of OAuth.
+fn told(body: &Value) -> String {
+    let texts = |list: &Value| -> Vec<String> {
+        let items = list.as_array().into_iter().flatten();
+        items.filter_map(|t| t.as_str().map(str::to_owned)).collect()
+    };
+    match (&body["message"], body["error"].as_str()) {
+        (Value::String(text), _) => text.clone(),
+        (Value::Object(fields), _) => fields
+            .iter()
+            .map(|(field, list)| format!("{field} {}", texts(list).join(", ")))
+            .collect::<Vec<_>>()
+            .join("; "),
+        (_, Some(error)) => match body["error_description"].as_str() {
+            Some(description) => format!("{error}: {description}"),
+            None => error.to_owned(),
+        },
+        _ => String::new(),
+    }
+}
+
+/// A key that another record of this GitLab holds.
+fn is_taken(told: &str) -> bool {
+    told.contains("has already been taken")
+}
+
+impl DeployKeyHost for Gitlab {
+    fn describe(&self) -> String {
+        self.api.describe()
+    }
+
+    fn list(&self) -> BoxFuture<'_, Result<Vec<RegisteredKey>, HostError>> {
+        Box::pin(async move {
+            let url = format!("{}?per_page=100", self.keys());
+            let listed = self.api.list(&url, "GitLab", None).await;
+            let keys = listed.map_err(|failure| failure.told(|refusal| self.refused(refusal, "look for")))?;
+            keys.into_iter()
+                .map(|item| {
+                    let key: Key = self.api.item(item, "GitLab")?;
+                    Ok(RegisteredKey {
+                        id: key.id.to_string(),
+                        title: key.title,
+                        key: key.key,
+                        read_only: !key.can_push,
+                    })
+                })
+                .collect()
+        })
+    }
+
+    fn register<'a>(&'a self, title: &'a str, public: &'a str) -> BoxFuture<'a, Result<Registration, HostError>> {
+        Box::pin(async move {
+            // GitLab answers 201 for a key that the project has already, with what it may do.
+            let body = json!({ "title": title, "key": key_data(public), "can_push": false });
+            let response = self
+                .api
+                .call(Method::POST, &self.keys(), Some(&body), "register")
+                .await?;
+            let created = response.status() == StatusCode::CREATED;
+            let refusal = Refusal::of(response).await;
+            if created && refusal.body["can_push"] != true {
+                return Ok(Registration::Registered);
+            }
+            if created {
+                return Err(self.api.error(
+                    "register",
+                    "the key is registered already, and may push",
+                    "remove it from the project's deploy keys and run the same command again",
+                ));
+            }
+            if refusal.status == StatusCode::BAD_REQUEST && self.find(public).await?.is_some_and(|k| k.read_only) {
+                return Ok(Registration::Present);
+            }
+            Err(self.refused(&refusal, "register"))
+        })
+    }
+
+    fn delete<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool, HostError>> {
+        Box::pin(async move {
+            let url = format!("{}/{id}", self.keys());
+            let response = self.api.call(Method::DELETE, &url, None, "remove").await?;
+            match response.status() {
+                StatusCode::NO_CONTENT | StatusCode::OK => Ok(true),
+                StatusCode::NOT_FOUND => Ok(false),
+                _ => Err(self.refused(&Refusal::of(response).await, "remove")),
+            }
+        })
+    }
+}

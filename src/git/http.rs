@@ -1,0 +1,301 @@
+//! What calls of the git hosts' REST APIs have in common.
+
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Method, Response, StatusCode};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+
+use super::HostError;
+
+/// Longest wait that a rate limit may ask for before the call is given up.
+const LONGEST_WAIT: Duration = Duration::from_secs(90);
+/// Tries of a call that can be helped by trying again.
+const ATTEMPTS: u32 = 4;
+/// Most pages of a list: a host that never ends one is not waited for.
+const MOST_PAGES: usize = 100;
+
+/// The API of one git host, for one repository.
+#[derive(Debug)]
+pub(super) struct Api {
+    client: reqwest::Client,
+    /// Without a trailing slash.
+    pub(super) base: String,
+    /// The repository, as errors name it.
+    pub(super) repository: String,
+    /// Headers of every request.
+    headers: &'static [(&'static str, &'static str)],
+    /// Scheme of the `Authorization` header.
+    scheme: &'static str,
+    token: Option<SecretString>,
+}
+
+/// A list's page, and where the next one is.
+struct Page {
+    items: Vec<Value>,
+    next: Option<String>,
+    total: Option<usize>,
+}
+
+impl Api {
+    pub(super) fn new(
+        base: &str,
+        repository: &str,
+        headers: &'static [(&'static str, &'static str)],
+        scheme: &'static str,
+        token: Option<SecretString>,
+    ) -> Self {
+        Self {
+            client: reqwest::Client::new(),
+            base: base.trim_end_matches('/').to_owned(),
+            repository: repository.to_owned(),
+            headers,
+            scheme,
+            token,
+        }
+    }
+
+    pub(super) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    pub(super) fn describe(&self) -> String {
+        format!("{} at {}", self.repository, self.base)
+    }
+
+    pub(super) fn error(&self, what: &str, message: impl Into<String>, hint: impl Into<String>) -> HostError {
+        HostError {
+            attempted: format!("{what} a deploy key of {} at {}", self.repository, self.base),
+            message: message.into(),
+            hint: hint.into(),
+        }
+    }
+
+    /// Calls the API: again after a disturbance, and after a rate limit that ends soon.
+    ///
+    /// A creation is repeated only where the host answered or was not reached: it may have been done, and the host then
+    /// says that the key is there.
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        url: &str,
+        body: Option<&Value>,
+        what: &str,
+    ) -> Result<Response, HostError> {
+        let mut attempt = 0_u32;
+        loop {
+            attempt += 1;
+            let mut request = self
+                .client
+                .request(method.clone(), url)
+                .timeout(Duration::from_secs(30))
+                .header("user-agent", concat!("mfsre/", env!("CARGO_PKG_VERSION")));
+            for (name, value) in self.headers {
+                request = request.header(*name, *value);
+            }
+            if let Some(token) = &self.token {
+                let value = HeaderValue::try_from(format!("{} {}", self.scheme, token.expose_secret()));
+                let mut value = value.map_err(|_| {
+                    let message = "the token has characters that no token has";
+                    self.error(
+                        what,
+                        message,
+                        "look at where it comes from: a file or variable with more than the token",
+                    )
+                })?;
+                value.set_sensitive(true);
+                request = request.header(AUTHORIZATION, value);
+            }
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            let response = match request.send().await {
+                Ok(response) => response,
+                Err(error) if attempt < ATTEMPTS && (method != Method::POST || error.is_connect()) => {
+                    tokio::time::sleep(Duration::from_millis(300 << attempt)).await;
+                    continue;
+                }
+                Err(error) => return Err(self.error(what, reason(error), "check the network and git.api_url")),
+            };
+            if attempt < ATTEMPTS
+                && let Some(wait) = wait_for(&response)
+                && wait <= LONGEST_WAIT
+            {
+                tokio::time::sleep(wait).await;
+                continue;
+            }
+            if response.status().is_server_error() && attempt < ATTEMPTS {
+                tokio::time::sleep(Duration::from_millis(300 << attempt)).await;
+                continue;
+            }
+            return Ok(response);
+        }
+    }
+
+    /// Every item of the list at `url`. `page` names the n-th page where the host gives no link to it.
+    pub(super) async fn list(
+        &self,
+        url: &str,
+        host: &str,
+        page: Option<&(dyn Fn(usize) -> String + Send + Sync)>,
+    ) -> Result<Vec<Value>, Failure> {
+        let mut url = url.to_owned();
+        let mut items = Vec::new();
+        for number in 1..=MOST_PAGES {
+            let response = self.call(Method::GET, &url, None, "look for").await?;
+            if !response.status().is_success() {
+                return Err(Failure::Refused(Refusal::of(response).await));
+            }
+            let found = self.page(response, host).await?;
+            let last = found.items.is_empty();
+            items.extend(found.items);
+            url = match (found.next, page) {
+                // The token goes nowhere else.
+                (Some(next), _) if next.strip_prefix(&self.base).is_some_and(|path| path.starts_with('/')) => next,
+                (None, Some(page)) if !last && found.total.is_none_or(|total| items.len() < total) => page(number + 1),
+                _ => return Ok(items),
+            };
+        }
+        let message = format!("the list has not ended after {MOST_PAGES} pages");
+        Err(self.error("look for", message, "check git.api_url").into())
+    }
+
+    async fn page(&self, response: Response, host: &str) -> Result<Page, HostError> {
+        let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
+        let next = header("link").and_then(next_page);
+        let total = header("x-total-count").and_then(|v| v.parse().ok());
+        let items = response.json().await.map_err(|e| {
+            let hint = format!("check git.api_url: this does not answer like {host}'s API");
+            self.error("look for", reason(e), hint)
+        })?;
+        Ok(Page { items, next, total })
+    }
+
+    /// Reads one item of a list.
+    pub(super) fn item<T: serde::de::DeserializeOwned>(&self, item: Value, host: &str) -> Result<T, HostError> {
+        serde_json::from_value(item).map_err(|e| {
+            let hint = format!("check git.api_url: this does not answer like {host}'s API");
+            self.error("look for", format!("error decoding response body: {e}"), hint)
+        })
+    }
+}
+
+/// Why a list could not be had.
+pub(super) enum Failure {
+    /// The call failed, or the answer makes no sense.
+    Call(HostError),
+    /// The host refused; what that means is for the host's own file to say.
+    Refused(Refusal),
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        Self::Call(error)
+    }
+}
+
+impl Failure {
+    /// The error as a user sees it, with the host's reading of a refusal.
+    pub(super) fn told(self, refused: impl FnOnce(&Refusal) -> HostError) -> HostError {
+        match self {
+            Self::Call(error) => error,
+            Self::Refused(refusal) => refused(&refusal),
+        }
+    }
+}
+
+/// A refusal: its status, the time until a rate limit ends, and its body.
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) wait: Option<Duration>,
+    pub(super) body: Value,
+}
+
+impl Refusal {
+    pub(super) async fn of(response: Response) -> Self {
+        Self {
+            status: response.status(),
+            wait: wait_for(&response),
+            body: response
+                .text()
+                .await
+                .ok()
+                .and_then(|text| serde_json::from_str(&text).ok())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// The error with everything behind it, and without the URL, which is told already.
+fn reason(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+/// How long the host asks to wait.
+///
+/// `Retry-After` is RFC 9110; the `x-ratelimit-*` headers are GitHub's
+/// (<https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api>), the `ratelimit-*` ones GitLab's
+/// (<https://docs.gitlab.com/administration/settings/user_and_ip_rate_limits/#response-headers>); both give the end in
+/// seconds since 1970.
+fn wait_for(response: &Response) -> Option<Duration> {
+    let status = response.status().as_u16();
+    if !matches!(status, 403 | 429 | 503) {
+        return None;
+    }
+    let header = |name: &str| {
+        response
+            .headers()
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .map(str::trim)
+    };
+    let number = |name: &str| header(name).and_then(|v| v.parse::<i64>().ok());
+    let until = |end: i64| {
+        let now = jiff::Timestamp::now().as_second();
+        Duration::from_secs(u64::try_from(end.saturating_sub(now)).unwrap_or(0) + 1)
+    };
+    if let Some(text) = header("retry-after") {
+        return match text.parse::<u64>() {
+            Ok(seconds) => Some(Duration::from_secs(seconds)),
+            Err(_) => jiff::fmt::rfc2822::parse(text)
+                .ok()
+                .map(|date| until(date.timestamp().as_second())),
+        };
+    }
+    for prefix in ["x-ratelimit", "ratelimit"] {
+        if number(&format!("{prefix}-remaining")) == Some(0) {
+            return number(&format!("{prefix}-reset")).map(until);
+        }
+    }
+    (status == 429).then_some(Duration::from_secs(60))
+}
+
+/// The URL marked `rel="next"` in a Link header.
+fn next_page(link: &str) -> Option<String> {
+    link.split(',').find_map(|part| {
+        let (url, rest) = part.split_once(';')?;
+        rest.contains("rel=\"next\"")
+            .then(|| url.trim().trim_matches(['<', '>']).to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_read_from_the_link_header() {
+        let link = r#"<https://api/x?page=1>; rel="prev", <https://api/x?page=3>; rel="next""#;
+        assert_eq!(next_page(link).as_deref(), Some("https://api/x?page=3"));
+        assert_eq!(next_page(r#"<https://api/x?page=1>; rel="last""#), None);
+    }
+}
