@@ -20,6 +20,7 @@ pub(crate) fn run(end_to_end: bool) -> Result<(), String> {
         report.part("tools", || {
             let tools = setup::tools()?;
             python = tools.get("ministack").map(|tool| tool.path.clone());
+            setup::check_tool("tofu")?;
             Ok(())
         })?;
         let python = python.ok_or("ministack is not among the tools")?;
