@@ -9,6 +9,8 @@ mod leftovers;
 mod password;
 mod query;
 mod registry;
+mod signed;
+mod state_bucket;
 mod token;
 
 pub use cluster::ClusterDescription;
@@ -18,4 +20,5 @@ pub use error::AwsError;
 pub use leftovers::Leftover;
 pub use password::{AdminPassword, PasswordVersion};
 pub use registry::RegistryCredential;
+pub use state_bucket::{Found, StateBucket};
 pub use token::ClusterToken;

@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::git::GitRepository;
 use crate::kubernetes::{ApplicationStatus, Kubernetes};
 use crate::render::Tree;
-use crate::terraform::{Plan, ProviderMirror, Workspace};
-use crate::workflow::{Cancellation, Confirm, Reporter};
+use crate::terraform::{Plan, Program, ProviderMirror, Workspace};
+use crate::workflow::{Cancellation, Confirm, Reporter, Unfinished};
 
 /// What the command line decides.
 #[derive(Debug, Clone)]
@@ -43,7 +43,10 @@ pub struct Context {
     pub cancellation: Cancellation,
     pub(super) sandbox: Option<mfsre_sandbox::Status>,
     pub(super) aws: Option<Aws>,
+    pub(super) program: Option<Program>,
     pub(super) workspace: Option<Workspace>,
+    /// How long to wait for the state's lock, where that is not the usual time.
+    pub(super) lock_timeout: Option<Duration>,
     pub(super) mirror: Option<ProviderMirror>,
     pub(super) manifest: Option<Vec<u8>>,
     pub(super) tree: Option<Tree>,
@@ -84,7 +87,9 @@ impl Context {
             cancellation,
             sandbox: None,
             aws: None,
+            program: None,
             workspace: None,
+            lock_timeout: None,
             mirror: None,
             manifest: None,
             tree: None,
@@ -102,6 +107,14 @@ impl Context {
             created: 0,
             kept: Vec::new(),
             scheduled: Vec::new(),
+        }
+    }
+
+    /// Heeds what an earlier run left unfinished. Where it was at work on the state, Terraform may still be, since it
+    /// outlives a run that is killed; so its lock is worth waiting for.
+    pub(super) fn heed(&mut self, unfinished: Option<&Unfinished>) {
+        if unfinished.is_some_and(|u| ["plan", "apply", "destroy"].contains(&u.step.as_str())) {
+            self.lock_timeout = Some(Duration::from_secs(300));
         }
     }
 
@@ -125,6 +138,10 @@ impl Context {
 
     pub(super) fn tree(&self) -> Result<&Tree> {
         self.tree.as_ref().ok_or_else(|| missing("the rendered tree"))
+    }
+
+    pub(super) fn program(&self) -> Result<&Program> {
+        self.program.as_ref().ok_or_else(|| missing("the Terraform program"))
     }
 
     pub(super) fn workspace(&self) -> Result<&Workspace> {

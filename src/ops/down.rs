@@ -6,6 +6,7 @@ use serde::Serialize;
 use self::cluster::{FindCluster, RemoveAddons, RemoveArgoCd, RemoveCloudObjects, RemoveWorkloads};
 use self::credentials::{RemoveCredentials, RevokeDeployKey};
 use super::Context;
+use super::backend::FindState;
 use super::infrastructure::{ApplyStep, CheckAccess, PlanStep, Purpose};
 use super::render::{FetchManifest, WriteTree};
 use super::sandbox::{Attach, sandbox_dir};
@@ -39,6 +40,7 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
     let private = context.private();
     let _lock = Lock::acquire(&private, "down", &name)?;
     let (mut journal, unfinished) = Journal::open(&private, "down")?;
+    context.heed(unfinished.as_ref());
     if let Some(u) = unfinished {
         context.reporter.report(Event::Note {
             message: format!(
@@ -71,6 +73,7 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
         Box::new(CheckAccess { purpose: Purpose::Down }),
         Box::new(FetchManifest),
         Box::new(WriteTree),
+        Box::new(FindState),
         Box::new(Agree {
             agreed: agreed || sandbox,
         }),

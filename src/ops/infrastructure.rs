@@ -5,7 +5,7 @@ use super::Context;
 use crate::config::{Blueprint, Environment};
 use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
 use crate::model::human_duration;
-use crate::terraform::{Plan, Program, ProviderMirror, TerraformError, TerraformEvent, Workspace};
+use crate::terraform::{Flavour, Plan, Program, ProviderMirror, TerraformError, TerraformEvent, Workspace};
 use crate::workflow::{Cancellation, Probe, Progress, Ran, Step, StepFuture};
 
 /// What the slowest resources usually take, in minutes, so that a person who waits knows what to expect
@@ -45,6 +45,12 @@ impl Step<Context> for CheckAccess {
         Box::pin(async move {
             progress.say("terraform");
             let program = Program::find(context.environment.terraform.program.as_deref()).await?;
+            super::backend::check_program(&program, &context.environment.backend)?;
+            if program.flavour == Flavour::OpenTofu && !context.environment.terraform.is_opentofu() {
+                progress.warn(
+                    "this is OpenTofu, and the lock file of the providers is made for Terraform: set terraform.program to tofu",
+                );
+            }
             let named = context.environment.mirrors.terraform_providers.as_deref();
             // One that happens to be on the machine is known to hold what the built-in blueprint needs, and no more.
             if named.is_some() || context.environment.blueprint == Blueprint::BuiltIn {
@@ -77,14 +83,13 @@ impl Step<Context> for CheckAccess {
                 detail.push_str(&format!(", providers from {}", mirror.path.display()));
             }
             let infra = context.project.infra(context.environment.name.as_str());
-            let environment = context.platform()?.terraform_environment();
-            context.workspace = Some(Workspace::new(
-                program,
-                infra,
-                context.private(),
-                environment,
-                context.mirror.as_ref(),
-            )?);
+            let environment = super::backend::terraform_environment(context)?;
+            context.program = Some(program.clone());
+            let workspace = Workspace::new(program, infra, context.private(), environment, context.mirror.as_ref())?;
+            context.workspace = Some(match context.lock_timeout {
+                Some(timeout) => workspace.with_lock_timeout(timeout),
+                None => workspace,
+            });
             Ok(Probe::Stands(detail))
         })
     }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::adapter::AdapterCertificate;
 use super::applications::WaitHealthy;
+use super::backend::FindState;
 use super::bootstrap::{ApplyRoots, ClusterSecrets, InstallArgoCd, ReachCluster};
 use super::credentials::{DeployKeyStep, Password};
 use super::infrastructure::{ApplyStep, CheckAccess, PlanStep, Purpose};
@@ -50,6 +51,7 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
     let private = context.private();
     let _lock = Lock::acquire(&private, "up", &name)?;
     let (mut journal, unfinished) = Journal::open(&private, "up")?;
+    context.heed(unfinished.as_ref());
     let continued = unfinished.map(|u| format!("the last `{}` was cut off in the step {}", u.command, u.step));
     if let Some(message) = &continued {
         context.reporter.report(Event::Note {
@@ -69,6 +71,7 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
     steps.push(Box::new(CheckBlueprint));
     // Before anything is created: whoever has to push first shall not wait for a cluster to learn it.
     steps.push(Box::new(Publish));
+    steps.push(Box::new(FindState));
     if context.environment.images.pull_secret.is_some() {
         steps.push(Box::new(ReadPullToken));
     }
