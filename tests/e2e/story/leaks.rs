@@ -10,6 +10,7 @@ use super::{PULL_TOKEN, Story};
 use crate::canary::{Canary, Find, parts_of_key};
 use crate::process::Sample;
 use crate::project::ENVIRONMENT;
+use crate::report;
 
 impl Story<'_> {
     /// Runs every command that the canary has not heard yet, and that leaves the platform as it is, with all it has to say.
@@ -89,8 +90,8 @@ impl Story<'_> {
             self.project.infra().join("terraform.tfstate").is_file(),
             "there is a state to look into"
         );
-        let (mut finds, bytes) = canary.search_files(self.project.folder(), &stores);
-        println!("    {} KiB of files, {} processes", bytes >> 10, samples.len());
+        let (mut finds, files) = canary.search_files(self.project.folder(), &stores);
+        println!("    {files} files, {} processes", samples.len());
         // Git compresses what it holds.
         let repository = self.project.private().join("repository");
         let history = self.git.git(
@@ -122,6 +123,18 @@ impl Story<'_> {
             finds,
             Vec::<Find>::new(),
             "no secret stands anywhere but in etcd and the emulator"
+        );
+
+        let places = files + self.project.said().len() + 2 * samples.len() + 1;
+        report::figure(
+            "canaries",
+            "the life of an environment",
+            &[
+                ("canaries", secrets.len() as u64),
+                ("forms", canary.forms() as u64),
+                ("places", places as u64),
+                ("found", 0),
+            ],
         );
 
         // The search finds what is there: a planted secret, and those that etcd holds.
