@@ -57,7 +57,7 @@ impl Story<'_> {
     /// the emulator may hold them.
     pub(super) fn memory_is_not_dumped(&self) {
         // Each part is a child of the supervisor, which is a child of mfsre.
-        for part in self.status["parts"].as_array().unwrap() {
+        for part in self.project.status().exit(0)["parts"].as_array().unwrap() {
             let limits = std::fs::read_to_string(format!("/proc/{}/limits", part["pid"])).unwrap();
             let limit = limits.lines().find(|l| l.starts_with("Max core file size")).unwrap();
             let words: Vec<&str> = limit.split_whitespace().skip(4).take(2).collect();
