@@ -25,5 +25,6 @@ mod process;
 mod project;
 mod rotation;
 mod story;
+mod teardown;
 mod tools;
 mod values;
