@@ -1,5 +1,5 @@
 //! Signed calls of services for which the SDK's client is not worth its minutes of compile time: EC2 alone takes longer
-//! to build than everything else here together, for a handful of Describe calls.
+//! to build than everything else here together, for a handful of calls.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -20,6 +20,11 @@ pub(super) struct Element {
 }
 
 impl Element {
+    /// The element around everything, of a document.
+    pub(super) fn root(&self) -> &Self {
+        self.children.values().flatten().next().unwrap_or(self)
+    }
+
     /// The text at a path of element names; empty where there is none.
     pub(super) fn text_at(&self, path: &[&str]) -> &str {
         match path {
@@ -65,13 +70,11 @@ impl Aws {
         parameters: &[(String, String)],
     ) -> Result<Element, AwsError> {
         let action = call.split_once(':').map_or(call, |(_, action)| action);
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        form.append_pair("Action", action)
-            .append_pair("Version", service.version);
-        for (key, value) in parameters {
-            form.append_pair(key, value);
-        }
-        let body = form.finish();
+        let fixed = [("Action", action), ("Version", service.version)];
+        let given = parameters.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(fixed.into_iter().chain(given))
+            .finish();
         let (status, text) = self
             .signed(
                 service.name,
@@ -183,7 +186,7 @@ impl Aws {
             let response = request.body(body.clone()).send().await.map_err(|e| failed(&e))?;
             let status = response.status();
             let text = response.text().await.map_err(|e| failed(&e))?;
-            // Reads only: repeating them is safe. The signature holds for five minutes.
+            // Reads, and removals by id: repeating them is safe. The signature holds for five minutes.
             attempt += 1;
             let transient = status.is_server_error()
                 || status.as_u16() == 429
@@ -197,7 +200,7 @@ impl Aws {
     }
 }
 
-fn parse(text: &str) -> Result<Element, quick_xml::Error> {
+pub(super) fn parse(text: &str) -> Result<Element, quick_xml::Error> {
     let mut reader = quick_xml::Reader::from_str(text);
     let mut stack = vec![(String::new(), Element::default())];
     loop {

@@ -118,6 +118,9 @@ pub enum Command {
         /// Delete the password's secret at once, without Secrets Manager's recovery window
         #[arg(long)]
         purge: bool,
+        /// Take the finalizers off what is not gone after the timeout; what their controllers would have removed may stay
+        #[arg(long)]
+        force: bool,
         /// How long to wait for each stage
         #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
         timeout: Duration,

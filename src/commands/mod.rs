@@ -25,7 +25,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::cli::{Cli, Command, Rotate, Sandbox, Secrets};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ops::{Credential, RotateOptions};
+use crate::ops::{Credential, Options, RotateOptions};
 use crate::ui::Printer;
 use session::Session;
 
@@ -134,8 +134,16 @@ async fn run(cli: Cli, printer: Printer) -> Result<u8> {
             environment,
             yes,
             purge,
+            force,
             timeout,
-        } => down::run(&session, &environment, yes, purge, timeout).await,
+        } => {
+            let options = |options: &mut Options| {
+                options.purge = purge;
+                options.force = force;
+                options.timeout = timeout;
+            };
+            down::run(&session, &environment, yes, options).await
+        }
         Command::Status { environment } => status::run(&session, &environment).await,
         Command::Kubeconfig {
             environment,

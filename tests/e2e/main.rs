@@ -27,5 +27,6 @@ mod project;
 mod report;
 mod rotation;
 mod story;
+mod teardown;
 mod tools;
 mod values;
