@@ -19,6 +19,11 @@ pub(super) struct Element {
 }
 
 impl Element {
+    /// The element around everything, of a document.
+    pub(super) fn root(&self) -> &Self {
+        self.children.values().flatten().next().unwrap_or(self)
+    }
+
     /// The text at a path of element names; empty where there is none.
     pub(super) fn text_at(&self, path: &[&str]) -> &str {
         match path {
@@ -64,13 +69,11 @@ impl Aws {
         parameters: &[(String, String)],
     ) -> Result<Element, AwsError> {
         let action = call.split_once(':').map_or(call, |(_, action)| action);
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        form.append_pair("Action", action)
-            .append_pair("Version", service.version);
-        for (key, value) in parameters {
-            form.append_pair(key, value);
-        }
-        let body = form.finish();
+        let fixed = [("Action", action), ("Version", service.version)];
+        let given = parameters.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(fixed.into_iter().chain(given))
+            .finish();
         let request = Request {
             service: service.name,
             global: service.global,

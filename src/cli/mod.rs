@@ -118,6 +118,9 @@ pub enum Command {
         /// Delete the password's secret at once, without Secrets Manager's recovery window
         #[arg(long)]
         purge: bool,
+        /// Take the finalizers off what is not gone after the timeout; what their controllers would have removed may stay
+        #[arg(long)]
+        force: bool,
         /// How long to wait for each stage
         #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
         timeout: Duration,
@@ -253,6 +256,9 @@ pub enum ShowSecret {
         /// Environment
         #[arg(value_name = "ENV")]
         environment: String,
+        /// Print it although standard output is no terminal, as into a pipe
+        #[arg(long)]
+        reveal: bool,
     },
 }
 
@@ -388,7 +394,7 @@ impl Command {
                 Rotate::ArgocdPassword(RotateArguments { environment, .. })
                 | Rotate::DeployKey(RotateArguments { environment, .. }),
             )
-            | Self::Secrets(Secrets::Show(ShowSecret::ArgocdPassword { environment }))
+            | Self::Secrets(Secrets::Show(ShowSecret::ArgocdPassword { environment, .. }))
             | Self::Sandbox(
                 Sandbox::Start { environment }
                 | Sandbox::Stop { environment }

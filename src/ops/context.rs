@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Platform;
+use super::down::Remains;
 use crate::aws::{AdminPassword, Aws, ClusterDescription, DeployKey, PasswordVersion, RegistryCredential, StoredKey};
 use crate::config::{Environment, Project};
 use crate::error::{Error, Result};
@@ -21,6 +22,8 @@ pub struct Options {
     pub timeout: Duration,
     /// Delete the secret without its recovery window.
     pub purge: bool,
+    /// Take the finalizers off what hangs while it is deleted.
+    pub force: bool,
     /// The executable that supervises the sandbox.
     pub executable: PathBuf,
 }
@@ -63,7 +66,7 @@ pub struct Context {
     pub(super) applied: Vec<String>,
     pub(super) created: u64,
     pub(super) kept: Vec<String>,
-    pub(super) scheduled: Vec<String>,
+    pub(super) remains: Remains,
 }
 
 impl Context {
@@ -106,7 +109,7 @@ impl Context {
             applied: Vec::new(),
             created: 0,
             kept: Vec::new(),
-            scheduled: Vec::new(),
+            remains: Remains::default(),
         }
     }
 

@@ -1,7 +1,9 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Context;
+use super::down::alongside;
 use crate::config::{Blueprint, Environment};
 use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
 use crate::model::human_duration;
@@ -290,10 +292,20 @@ impl Step<Context> for ApplyStep {
             }
             let mut bar = Bar::new(plan.counts.total());
             let cancellation = context.cancellation.clone();
-            let applied = context
+            let swept = Mutex::new(BTreeSet::new());
+            let applying = context
                 .workspace()?
-                .apply(&plan, &cancellation, |event| bar.tell(event, progress))
-                .await;
+                .apply(&plan, &cancellation, |event| bar.tell(event, progress));
+            let applied = if self.destroy {
+                tokio::select! {
+                    applied = applying => applied,
+                    never = alongside(context, &swept, progress) => match never {},
+                }
+            } else {
+                applying.await
+            };
+            let swept = swept.into_inner().unwrap_or_else(PoisonError::into_inner);
+            context.remains.removed.extend(swept);
             if let Err(TerraformError::Interrupted { .. }) = applied {
                 let mark = interruption_mark(context);
                 std::fs::write(&mark, "").or_cannot(|| format!("write {}", mark.display()))?;

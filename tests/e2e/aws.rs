@@ -104,13 +104,24 @@ impl Aws {
         }
     }
 
-    /// The text of every element `element` in the answer to a call of the Query protocol.
-    fn query(&self, service: &str, form: &[(&str, &str)], element: &str) -> Vec<String> {
+    /// A call of a service that speaks the Query protocol: status and answer.
+    pub(crate) fn try_query(&self, service: &str, form: &[(&str, &str)]) -> (u16, String) {
         let body = url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs(form)
             .finish();
         let headers = [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
-        let (status, text) = self.send(service, "POST", "/", &headers, &body);
+        self.send(service, "POST", "/", &headers, &body)
+    }
+
+    /// Removes a cluster, as somebody does it by hand.
+    pub(crate) fn delete_cluster(&self, name: &str) {
+        let (status, text) = self.send("eks", "DELETE", &format!("/clusters/{name}"), &[], "");
+        assert_eq!(status, 200, "{text}");
+    }
+
+    /// The text of every element `element` in the answer to a call of the Query protocol.
+    pub(crate) fn query(&self, service: &str, form: &[(&str, &str)], element: &str) -> Vec<String> {
+        let (status, text) = self.try_query(service, form);
         assert_eq!(status, 200, "{form:?}: {text}");
         let opening = format!("<{element}>");
         text.split(&opening)

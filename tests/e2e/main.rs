@@ -24,7 +24,10 @@ mod neighbours;
 mod plan;
 mod process;
 mod project;
+#[path = "../common/report.rs"]
+mod report;
 mod rotation;
 mod story;
+mod teardown;
 mod tools;
 mod values;
