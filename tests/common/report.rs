@@ -29,6 +29,7 @@
 use serde_json::json;
 
 /// Prints the figures of one row, and keeps them for the report.
+#[allow(clippy::print_stdout, reason = "the figures are for whoever runs the test")]
 pub(crate) fn figure(kind: &str, subject: &str, figures: &[(&str, u64)]) {
     let told: Vec<String> = figures.iter().map(|(name, value)| format!("{name} {value}")).collect();
     println!("  {kind}: {subject}: {}", told.join(", "));
