@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 pub(crate) use metric::{Kind, MetricSpec, Moment, Template, ValueSpec};
-pub(crate) use path::{Path, PathError, Root, Step};
+pub(crate) use path::{Path, PathError, Root};
 pub(crate) use value::number;
 
 use capture::{Capture, Found, Unreadable};

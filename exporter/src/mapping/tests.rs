@@ -174,6 +174,85 @@ fn booleans_texts_and_units_become_numbers() {
 }
 
 #[test]
+fn elements_are_counted() {
+    // json_exporter issues 8, 118, 149
+    let metrics = r"
+        - {name: symbols, value: 'count($.symbols[*])'}
+        - {name: down, value: 'count($.services[?@.status == ''DOWN''])'}
+        - {name: tags, each: '$.services.*', value: 'count(@.tags[*])', labels: {service: '{@~}'}, default: 0}
+        - {name: pairs, value: 'count( $.services.*.tags[*].id )'}
+        - {name: absent, value: 'count($.absent[*])', optional: true}
+        - {name: busy, value: 'count($.symbols[*])', map: {'2': 1, '0': 0}}
+    ";
+    let document = r#"{"symbols": ["a", "b"], "services": {
+        "x": {"status": "UP", "tags": [{"id": 1}, {"id": 2}, {}]},
+        "y": {"tags": [], "status": "DOWN"},
+        "z": {"status": "DOWN", "tags": null}}}"#;
+    assert_eq!(
+        apply(metrics, document).unwrap(),
+        "symbols 2\ndown 2\ntags{service=\"x\"} 3\ntags{service=\"y\"} 0\ntags{service=\"z\"} 0\npairs 2\nbusy 1\n"
+    );
+    let one = "[{name: n, value: 'count($.a[*])'}]";
+    assert_eq!(apply(one, r#"{"a": []}"#).unwrap(), "n 0\n");
+    assert!(error(one, "{}").starts_with("n: nothing at count($.a[*])"));
+    assert!(error(one, r#"{"a": 3}"#).contains("no elements to count"));
+    assert_eq!(
+        apply("[{name: n, value: 'count($[*])'}]", "[1, [2, 3]]").unwrap(),
+        "n 2\n"
+    );
+}
+
+#[test]
+fn elements_may_be_counted_from_the_end() {
+    let metrics = r"
+        - {name: last, value: '$.points[-1][1]'}
+        - {name: before, value: '$.points[-2][1]'}
+        - {name: newest, each: '$.series.*[-1]', value: '@.v', labels: {series: '{^~}', at: '{@~}'}}
+    ";
+    let document =
+        r#"{"points": [[1, 10], [2, 20], [3, 30]], "series": {"a": [{"v": 1}, {"v": 2}], "b": [{"v": 3}], "c": []}}"#;
+    assert!(mapping_of("[{name: n, each: '$.a[-1]', value: '@'}]").is_err());
+    assert_eq!(
+        apply(metrics, document).unwrap(),
+        "last 30\nbefore 20\nnewest{at=\"1\",series=\"a\"} 2\nnewest{at=\"0\",series=\"b\"} 3\n"
+    );
+    let one = "[{name: n, value: '$.a[-2]'}]";
+    for document in [r#"{"a": [1]}"#, r#"{"a": []}"#, "{}", r#"{"a": {"x": 1, "y": 2}}"#] {
+        assert!(error(one, document).contains("nothing at $.a[-2]"), "{document}");
+    }
+}
+
+#[test]
+fn elements_are_chosen_by_a_regular_expression() {
+    // json_exporter issue 139
+    let metrics = r#"
+        - {name: v, each: '$[?@.value =~ "^-?[0-9.]+$"]', value: '@.value', labels: {name: '{@.name}'}}
+    "#;
+    let document = r#"[{"name": "users", "value": 16}, {"name": "version", "value": "4.x"}, {"name": "load", "value": "1.5"},
+        {"name": "none"}, {"name": "null", "value": null}, {"name": "list", "value": [1]}]"#;
+    assert_eq!(
+        apply(metrics, document).unwrap(),
+        "v{name=\"users\"} 16\nv{name=\"load\"} 1.5\n"
+    );
+}
+
+#[test]
+fn dates_and_times_become_seconds() {
+    // json_exporter issue 315
+    let metrics = r"
+        - {name: seen_seconds, each: '$[*]', value: '@.seen', time: true, labels: {user: '{@.user}'}}
+        - {name: stamp_seconds, value: '$[0].text', pattern: 'at (.*Z)', time: true}
+    ";
+    let document = r#"[{"user": "a", "seen": "2024-06-29", "text": "at 2025-01-22T19:30:19Z."}, {"user": "b", "seen": 1700000000}]"#;
+    assert_eq!(
+        apply(metrics, document).unwrap(),
+        "seen_seconds{user=\"a\"} 1719619200\nseen_seconds{user=\"b\"} 1700000000\nstamp_seconds 1737574219\n"
+    );
+    let wrong = error("[{name: v, value: $.v, time: true}]", r#"{"v": "29.06.2024"}"#);
+    assert!(wrong.contains("\"29.06.2024\", which is no date or time"), "{wrong}");
+}
+
+#[test]
 fn what_is_missing_or_wrong_is_told_with_metric_and_path() {
     let metrics = "[{name: m_total, type: counter, value: $.a.b}]";
     for document in [
@@ -288,6 +367,10 @@ fn timestamps_and_creation_times_come_from_the_document() {
         ]
     );
     assert_eq!(
+        write(r#"{"n": 5, "start": "2022-07-11T22:26:40.25Z", "at": "2022-07-12T02:48:26.123+02:00"}"#)[1],
+        "a_total{x=\"y\"} 5 1657586906.123\na_created{x=\"y\"} 1657578400.250\n# EOF\n"
+    );
+    assert_eq!(
         write(r#"{"n": 5}"#),
         ["a_total{x=\"y\"} 5\n", "a_total{x=\"y\"} 5\n# EOF\n"]
     );
@@ -297,7 +380,10 @@ fn timestamps_and_creation_times_come_from_the_document() {
         r#"{"n": 5, "at": 1e18}"#,
     ] {
         let failed = mapping.apply(document.as_bytes(), "", 10).unwrap_err();
-        assert!(failed.to_string().contains("no time in"), "{document}: {failed}");
+        assert!(
+            failed.to_string().contains("neither a time in RFC 3339 nor one in"),
+            "{document}: {failed}"
+        );
     }
 }
 
