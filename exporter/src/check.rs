@@ -9,7 +9,7 @@ use crate::cli::CheckArgs;
 use crate::config::{Config, ConfigError, Module, ParameterError};
 use crate::exposition::{Encoder, Format};
 use crate::fetch::{Addresses, Client, Endpoint, FetchError, Resolver};
-use crate::mapping::{Batch, ExtractError};
+use crate::mapping::{Batch, Bounds, ExtractError};
 use crate::read::{ReadError, read};
 
 /// Why nothing could be printed.
@@ -52,7 +52,7 @@ pub(crate) async fn check(args: &CheckArgs) -> Result<String, CheckError> {
             })?;
         module
             .mapping
-            .apply(&document, "", args.requests.max_samples.get())
+            .apply(&document, "", Bounds::from(&args.requests))
             .map_err(|source| CheckError::Extract {
                 document: args.document.clone(),
                 source,

@@ -24,6 +24,7 @@ use super::http::{Broken, Chunks, Framing, Head, HeadReader};
 use super::{FetchError, Tls, credentials};
 use crate::cli::RequestArgs;
 use crate::config::{Request, Values};
+use crate::mapping::Bounds;
 
 /// A connection that was not used for this long is closed. Servers close theirs after 5 seconds (Node.js, uvicorn) to some
 /// minutes; a poll period is 5 seconds.
@@ -134,7 +135,8 @@ pub(crate) struct Limits {
     pub(crate) timeout: Duration,
     connect_timeout: Duration,
     max_body: u32,
-    pub(crate) max_samples: usize,
+    /// What an answer may give.
+    pub(crate) bounds: Bounds,
 }
 
 impl From<&RequestArgs> for Limits {
@@ -143,7 +145,18 @@ impl From<&RequestArgs> for Limits {
             timeout: args.timeout,
             connect_timeout: args.connect_timeout,
             max_body: args.max_body.get(),
-            max_samples: args.max_samples.get(),
+            bounds: Bounds::from(args),
+        }
+    }
+}
+
+impl From<&RequestArgs> for Bounds {
+    fn from(args: &RequestArgs) -> Self {
+        Self {
+            samples: args.max_samples.get(),
+            labels: usize::try_from(args.max_body.get())
+                .unwrap_or(usize::MAX)
+                .saturating_mul(2),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Reads a document once and keeps what a plan looks for, and nothing else.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -73,6 +74,8 @@ pub(crate) struct Capture<'p> {
     tables: Vec<Table>,
     text: String,
     states: Vec<State>,
+    /// For each reference, what it last led to and from which row.
+    found: RefCell<Vec<Option<(usize, Found)>>>,
     elements_left: usize,
     failure: Option<Unreadable>,
 }
@@ -87,6 +90,7 @@ impl<'p> Capture<'p> {
             tables: plan.iterations.iter().map(|_| Table::default()).collect(),
             text: String::new(),
             states: Vec::new(),
+            found: RefCell::new(vec![None; plan.references]),
             elements_left: max_elements,
             failure: None,
         };
@@ -162,13 +166,44 @@ impl<'p> Capture<'p> {
 
     /// What a reference leads to from a row.
     pub(crate) fn find(&self, iteration: usize, row: usize, reference: &Reference) -> Found {
-        let (mut iteration, mut row) = (iteration, row);
+        self.look(iteration, row, reference, |iteration, row| {
+            self.first(iteration, row, &reference.down, reference.target)
+                .unwrap_or(Found::Scalar(Scalar::Missing))
+        })
+    }
+
+    /// To how many places a reference leads from a row.
+    pub(crate) fn count(&self, iteration: usize, row: usize, reference: &Reference) -> Found {
+        self.look(iteration, row, reference, |iteration, row| {
+            let count = self.count_below(iteration, row, &reference.down, reference.target);
+            Found::Scalar(Scalar::Unsigned(count as u64))
+        })
+    }
+
+    /// Goes out to the row where a reference's way down begins. Elements that share it stand together, and may be many, as
+    /// may be what lies below; so what was found there is kept.
+    fn look(
+        &self,
+        mut iteration: usize,
+        mut row: usize,
+        reference: &Reference,
+        below: impl FnOnce(usize, usize) -> Found,
+    ) -> Found {
         for _ in 0..reference.up {
             row = self.tables[iteration].rows[row].parent;
             iteration = self.plan.iterations[iteration].parent;
         }
-        self.first(iteration, row, &reference.down, reference.target)
-            .unwrap_or(Found::Scalar(Scalar::Missing))
+        if reference.up == 0 || reference.down.is_empty() {
+            return below(iteration, row);
+        }
+        if let Some((from, found)) = self.found.borrow()[reference.index]
+            && from == row
+        {
+            return found;
+        }
+        let found = below(iteration, row);
+        self.found.borrow_mut()[reference.index] = Some((row, found));
+        found
     }
 
     fn first(&self, iteration: usize, row: usize, down: &[usize], target: Target) -> Option<Found> {
@@ -184,16 +219,6 @@ impl<'p> Capture<'p> {
         };
         self.children(next, row)
             .find_map(|child| self.first(next, child, rest, target))
-    }
-
-    /// How many places a reference leads to from a row.
-    pub(crate) fn count(&self, iteration: usize, row: usize, reference: &Reference) -> usize {
-        let (mut iteration, mut row) = (iteration, row);
-        for _ in 0..reference.up {
-            row = self.tables[iteration].rows[row].parent;
-            iteration = self.plan.iterations[iteration].parent;
-        }
-        self.count_below(iteration, row, &reference.down, reference.target)
     }
 
     fn count_below(&self, iteration: usize, row: usize, down: &[usize], target: Target) -> usize {

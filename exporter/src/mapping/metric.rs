@@ -186,6 +186,7 @@ impl Metric {
         family: &Family,
         capture: &Capture<'_>,
         extra: &str,
+        longest: usize,
         batch: &mut Batch,
     ) -> Result<(), ExtractError> {
         let iteration = self.scope.iteration;
@@ -212,6 +213,9 @@ impl Metric {
             let created = moment(&self.created)?;
             let start = batch.text.len();
             self.write_labels(capture, row, extra, &mut batch.text);
+            if batch.text.len() > longest {
+                return Err(ExtractError::LabelsTooLong(longest));
+            }
             let [start, end] = [start, batch.text.len()].map(|at| u32::try_from(at).unwrap_or(u32::MAX));
             batch.samples.push(Sample {
                 labels: start..end,
@@ -230,10 +234,7 @@ impl Metric {
             Value::Constant(value) => return Ok(Some(*value)),
             Value::Reference(reference) => (capture.find(iteration, row, reference), reference),
             Value::Count { elements, container } => match capture.find(iteration, row, container) {
-                Found::Scalar(Scalar::Composite) => {
-                    let count = capture.count(iteration, row, elements);
-                    (Found::Scalar(Scalar::Unsigned(count as u64)), elements)
-                }
+                Found::Scalar(Scalar::Composite) => (capture.count(iteration, row, elements), elements),
                 nothing @ Found::Scalar(Scalar::Missing | Scalar::Null) => (nothing, elements),
                 _ => {
                     return Err(ExtractError::Invalid {

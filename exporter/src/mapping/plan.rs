@@ -49,6 +49,8 @@ pub(crate) struct Iteration {
 pub(crate) struct Plan {
     pub(crate) nodes: Vec<Node>,
     pub(crate) iterations: Vec<Iteration>,
+    /// How many references there are.
+    pub(crate) references: usize,
 }
 
 /// What a metric takes its values from: the elements of an iteration.
@@ -71,6 +73,8 @@ pub(crate) enum Target {
 /// The way from a row to a value.
 #[derive(Debug, Clone)]
 pub(crate) struct Reference {
+    /// Its place among all of the plan.
+    pub(crate) index: usize,
     /// So many iterations out.
     pub(crate) up: usize,
     /// Then into these, each time to the first element that leads on.
@@ -94,6 +98,7 @@ impl Plan {
                 tests: Vec::new(),
                 keyed: false,
             }],
+            references: 0,
         }
     }
 
@@ -154,7 +159,9 @@ impl Plan {
         } else {
             Target::Slot(self.slot(to))
         };
+        self.references += 1;
         Some(Reference {
+            index: self.references - 1,
             up,
             down,
             target,

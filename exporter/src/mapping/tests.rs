@@ -9,12 +9,20 @@ fn apply(metrics: &str, document: &str) -> Result<String, ExtractError> {
 
 fn apply_with(metrics: &str, document: &str, labels: &str, limit: usize) -> Result<String, ExtractError> {
     let mapping = mapping_of(metrics).unwrap();
-    let batch = mapping.apply(document.as_bytes(), labels, limit)?;
+    let batch = mapping.apply(document.as_bytes(), labels, up_to(limit))?;
     let mut encoder = Encoder::new(Format::Text, 0);
     for (index, family) in mapping.families().iter().enumerate() {
         encoder.batch(family, index, &batch);
     }
     Ok(encoder.finish())
+}
+
+/// So many samples.
+fn up_to(samples: usize) -> Bounds {
+    Bounds {
+        samples,
+        labels: 1 << 20,
+    }
 }
 
 fn error(metrics: &str, document: &str) -> String {
@@ -352,7 +360,7 @@ fn timestamps_and_creation_times_come_from_the_document() {
     )
     .unwrap();
     let write = |document: &str| {
-        let batch = mapping.apply(document.as_bytes(), "x=\"y\"", 10).unwrap();
+        let batch = mapping.apply(document.as_bytes(), "x=\"y\"", up_to(10)).unwrap();
         [Format::Text, Format::OpenMetrics].map(|format| {
             let mut encoder = Encoder::new(format, 0);
             encoder.batch(&mapping.families()[0], 0, &batch);
@@ -379,7 +387,7 @@ fn timestamps_and_creation_times_come_from_the_document() {
         r#"{"n": 5, "at": "soon"}"#,
         r#"{"n": 5, "at": 1e18}"#,
     ] {
-        let failed = mapping.apply(document.as_bytes(), "", 10).unwrap_err();
+        let failed = mapping.apply(document.as_bytes(), "", up_to(10)).unwrap_err();
         assert!(
             failed.to_string().contains("neither a time in RFC 3339 nor one in"),
             "{document}: {failed}"
@@ -423,12 +431,57 @@ fn hostile_documents_are_refused() {
         );
     }
     assert!(matches!(
-        mapping_of(metrics).unwrap().apply(b"{\"v\": \"\xff\"}", "", 10),
+        mapping_of(metrics).unwrap().apply(b"{\"v\": \"\xff\"}", "", up_to(10)),
         Err(ExtractError::Malformed(_))
     ));
     let many = "[{name: v, each: '$[*]', value: 1, labels: {i: '{@~}'}}]";
     assert!(apply_with(many, "[1, 2, 3]", "", 3).is_ok());
     assert_eq!(apply_with(many, "[1, 2, 3, 4]", "", 3), Err(ExtractError::TooMany(3)));
+}
+
+/// A long text that is a label of each of many elements would be written as often.
+#[test]
+fn labels_may_not_grow_without_end() {
+    let metrics = "[{name: v, each: '$.a[*]', value: '@', labels: {i: '{@~}', place: '{$.place}'}}]";
+    let document = |length: usize| {
+        format!(
+            "{{\"place\": \"{}\", \"a\": [{}1]}}",
+            "x".repeat(length),
+            "1, ".repeat(99)
+        )
+    };
+    assert!(apply(metrics, &document(10_000)).is_ok());
+    assert_eq!(
+        apply(metrics, &document(11_000)),
+        Err(ExtractError::LabelsTooLong(1 << 20))
+    );
+}
+
+/// What is the same for all elements is looked for once.
+#[test]
+fn elements_that_look_at_many_others_take_no_longer() {
+    let metrics = r#"
+        - name: v
+          each: $.a[*]
+          value: count($.b[*])
+          labels: {i: '{@~}', found: '{$.b[?@.key == "none"].value}', last: '{$.b[-1].value}'}
+    "#;
+    let document = format!(
+        "{{\"a\": [{}0], \"b\": [{}{{\"value\": 7}}]}}",
+        "0, ".repeat(19_999),
+        r#"{"key": "x"}, "#.repeat(9_999)
+    );
+    let began = std::time::Instant::now();
+    let mapping = mapping_of(metrics).unwrap();
+    let batch = mapping.apply(document.as_bytes(), "", up_to(50_000)).unwrap();
+    assert_eq!(batch.family(0).len(), 20_000);
+    assert_eq!(batch.family(0)[19_999].value, 10_000.0);
+    assert!(
+        batch
+            .labels(&batch.family(0)[3])
+            .contains("found=\"\",i=\"3\",last=\"7\"")
+    );
+    assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
 }
 
 #[test]
@@ -487,7 +540,7 @@ mod properties {
                 _ => None,
             });
             let text = serde_json::to_vec(&document).unwrap();
-            let read = mapping.apply(&text, "", 10);
+            let read = mapping.apply(&text, "", up_to(10));
             match found {
                 Some(number) => prop_assert_eq!(read.unwrap().family(0)[0].value, number),
                 None => prop_assert!(read.is_err() || read.unwrap().family(0).is_empty()),
@@ -507,14 +560,14 @@ mod properties {
             let mapping = mapping_of("[{name: v, each: '$.*[*]', value: 1, labels: {l: '{^~} {@~}'}, optional: true}]").unwrap();
             let text = serde_json::to_vec(&document).unwrap();
             let expected: usize = children(&document).into_iter().map(|child| children(child).len()).sum();
-            prop_assert_eq!(mapping.apply(&text, "", 10_000).unwrap().family(0).len(), expected);
+            prop_assert_eq!(mapping.apply(&text, "", up_to(10_000)).unwrap().family(0).len(), expected);
         }
 
         /// Bytes that are no JSON never panic, and never give samples that nobody asked for.
         #[test]
         fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mapping = mapping_of("[{name: v, each: '$[?@.a == 1]', value: '@.b', labels: {l: '{@.c}'}}]").unwrap();
-            let read = mapping.apply(&bytes, "", 10);
+            let read = mapping.apply(&bytes, "", up_to(10));
             prop_assert_eq!(read.is_ok(), serde_json::from_slice::<Value>(&bytes).is_ok_and(|v| v.is_array() || v.is_object()) && read.is_ok());
         }
 
@@ -523,7 +576,7 @@ mod properties {
         fn labels_and_values_survive_the_text(label in "\\PC{0,20}|[\\\\\"\n]{1,5}", value in any::<f64>()) {
             prop_assume!(value.is_finite());
             let mapping = mapping_of("[{name: v, value: $.v, labels: {l: '{$.l}'}}]").unwrap();
-            let batch = mapping.apply(&serde_json::to_vec(&json!({"v": value, "l": label})).unwrap(), "", 10).unwrap();
+            let batch = mapping.apply(&serde_json::to_vec(&json!({"v": value, "l": label})).unwrap(), "", up_to(10)).unwrap();
             let mut encoder = Encoder::new(Format::Text, 0);
             encoder.batch(&mapping.families()[0], 0, &batch);
             let text = encoder.finish();
