@@ -33,6 +33,9 @@ pub(crate) fn run(end_to_end: bool) -> Result<(), String> {
             let tests = ["--lib", "--test", "platform", "--", "--test-threads=1"];
             run_command(cargo_command(&[&END_TO_END[..], &tests].concat()).env("MFSRE_TEST_PYTHON", &python))
         })?;
+        report.part("the exporter's image", || {
+            cargo(&[&END_TO_END[..], &["--test", "image"]].concat())
+        })?;
         report.part("mfsre, end to end", || {
             let tests = ["--test", "e2e", "--", "--test-threads=1", "--nocapture"];
             cargo(&[&END_TO_END[..], &tests].concat())
