@@ -6,7 +6,7 @@ use super::Platform;
 use crate::aws::{AdminPassword, Aws, ClusterDescription, DeployKey, PasswordVersion, RegistryCredential, StoredKey};
 use crate::config::{Environment, Project};
 use crate::error::{Error, Result};
-use crate::git::GitRepository;
+use crate::git::{GitRepository, Publication};
 use crate::kubernetes::{ApplicationStatus, Kubernetes};
 use crate::render::Tree;
 use crate::terraform::{Plan, ProviderMirror, Workspace};
@@ -53,6 +53,7 @@ pub struct Context {
     pub(super) deploy_key: Option<DeployKey>,
     pub(super) registry: Option<RegistryCredential>,
     pub(super) pending_key: Option<StoredKey>,
+    pub(super) publication: Option<Publication>,
     pub(super) revision: Option<String>,
     pub(super) cluster: Option<ClusterDescription>,
     pub(super) kubernetes: Option<Kubernetes>,
@@ -94,6 +95,7 @@ impl Context {
             deploy_key: None,
             registry: None,
             pending_key: None,
+            publication: None,
             revision: None,
             cluster: None,
             kubernetes: None,

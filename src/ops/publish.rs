@@ -28,14 +28,17 @@ impl Step<Context> for Publish {
                     context.revision = Some(commit);
                     Probe::Stands(detail)
                 }
-                Publication::Differs { .. } => Probe::Needed,
+                differs @ Publication::Differs { .. } => {
+                    context.publication = Some(differs);
+                    Probe::Needed
+                }
             })
         })
     }
 
     fn run<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Ran> {
         Box::pin(async move {
-            let Publication::Differs { files, diff } = compare(context).await? else {
+            let Some(Publication::Differs { files, diff }) = context.publication.take() else {
                 return Ok(Ran::Unchanged("nothing to push".into()));
             };
             let name = context.environment.name.to_string();

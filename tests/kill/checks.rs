@@ -122,6 +122,8 @@ pub(crate) fn final_state(machine: &Machine) -> Value {
         .into_iter()
         // Git's own files are compared by what is committed; the environment's has the world's port in it.
         .filter(|(path, _)| !path.contains("/.git/") && !path.starts_with("project/environments/"))
+        // A kill leaves a folder with the public key for ssh, which nobody looks at again.
+        .filter(|(path, _)| !path.starts_with("tmp/"))
         // What Terraform printed last stays for a person to read.
         .filter(|(path, _)| !path.starts_with("project/.mfsre/demo/terraform-"))
         .map(|(path, contents)| {

@@ -153,7 +153,9 @@ impl Machine {
         // Terraform is left to end by itself, as it does when it is interrupted.
         script(
             &machine.path("bin/terraform"),
-            &format!("#!/bin/bash\ntrap '' INT\n{tell}{line}read -r status <&9; cat <&9; exit \"$status\"\n"),
+            &format!(
+                "#!/bin/bash\ntrap '' INT\n[ \"$1\" = init ] && mkdir -p .terraform\n{tell}{line}read -r status <&9; cat <&9; exit \"$status\"\n"
+            ),
         );
         script(
             &machine.path("bin/git"),
