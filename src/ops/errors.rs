@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind};
 use crate::git::{CheckoutError, GitError, HostError, KeyError, TokenError};
 use crate::kubernetes::KubernetesError;
 use crate::render::RenderError;
-use crate::terraform::TerraformError;
+use crate::terraform::{StateLock, TerraformError};
 
 fn with_hint(error: Error, hint: Option<String>) -> Error {
     match hint {
@@ -153,8 +153,13 @@ impl From<TerraformError> for Error {
             }
             TerraformError::TooOld { .. } => Some("install a newer one, or name another with terraform.program in the environment file".to_owned()),
             TerraformError::Interrupted { .. } => return Self::interrupted(),
-            TerraformError::Failed { .. } if text.contains("Error acquiring the state lock") => {
-                Some("somebody else is at work on this state: wait until they are done; the lock's owner is named above".to_owned())
+            TerraformError::Locked { lock, .. } => return locked(lock),
+            TerraformError::Failed { .. } if text.contains("Saved plan is stale") => {
+                return Self::new(
+                    ErrorKind::Locked,
+                    "somebody else has changed the Terraform state since the plan was made",
+                )
+                .hint("nothing was changed by this run; run the same command again, which plans anew");
             }
             TerraformError::Failed { .. } if text.contains("Failed to query available provider packages") || text.contains("Failed to install provider") => {
                 Some("the provider registry cannot be reached: set mirrors.terraform_providers to a filesystem mirror".to_owned())
@@ -169,15 +174,27 @@ impl From<TerraformError> for Error {
             TerraformError::Failed { .. } => Some("what was done so far is in the state: mend the cause and run the same command again".to_owned()),
             _ => None,
         };
-        let kind = if text.contains("Error acquiring the state lock") {
-            ErrorKind::Locked
-        } else {
-            ErrorKind::Failed
-        };
-        let mut shown = Self::new(kind, message);
+        let mut shown = Self::failed(message);
         shown.causes = causes;
         with_hint(shown, hint)
     }
+}
+
+/// Somebody else's lock is never broken: only they know whether they are done.
+fn locked(lock: &StateLock) -> Error {
+    Error::new(
+        ErrorKind::Locked,
+        "somebody else is at work on the environment's Terraform state",
+    )
+    .cause(format!(
+        "{} holds its lock since {} ({}, {})",
+        lock.who, lock.created, lock.operation, lock.path
+    ))
+    .hint("wait until they are done, and run the same command again")
+    .hint(format!(
+        "only if that Terraform is certainly gone: terraform force-unlock {} in infra/NAME",
+        lock.id
+    ))
 }
 
 impl From<mfsre_sandbox::Error> for Error {

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::Context;
+use super::{Context, adoption};
 use crate::config::{Blueprint, Environment};
 use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
 use crate::model::human_duration;
@@ -176,6 +176,11 @@ impl Step<Context> for PlanStep {
     fn probe<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Probe> {
         Box::pin(async move {
             let cancellation = context.cancellation.clone();
+            if let Some(process) = context.workspace()?.at_work() {
+                progress.note(format!(
+                    "Terraform of a run that was cut off is still at work (process {process}); waiting until it is done"
+                ));
+            }
             // Terraform reads a state only in a folder that is set up.
             context.workspace()?.init(&cancellation).await?;
             if self.destroy && context.workspace()?.state_list(&cancellation).await?.is_empty() {
@@ -189,6 +194,7 @@ impl Step<Context> for PlanStep {
                         "{address} was interrupted while it was created; it is completed, not replaced"
                     ));
                 }
+                adoption::wait_for_cluster(context, progress).await?;
                 remove_file(&mark)?;
             }
             let plan = plan_with(context.workspace()?, self.destroy, &cancellation, progress).await?;
@@ -283,19 +289,48 @@ impl Step<Context> for ApplyStep {
                 return Err(Error::new(ErrorKind::Interrupted, "the plan was not applied")
                     .hint("nothing was changed; `mfsre plan` shows it again"));
             }
-            let mut bar = Bar::new(plan.counts.total());
+            let mut plan = if self.destroy {
+                plan
+            } else {
+                adoption::clear_the_way(context, plan, progress).await?
+            };
+            let (created, total) = (plan.counts.add, plan.counts.total());
+            let mut bar = Bar::new(total);
             let cancellation = context.cancellation.clone();
-            let applied = context
-                .workspace()?
-                .apply(&plan, &cancellation, |event| bar.tell(event, progress))
-                .await;
-            if let Err(TerraformError::Interrupted { .. }) = applied {
-                let mark = interruption_mark(context);
-                std::fs::write(&mark, "").or_cannot(|| format!("write {}", mark.display()))?;
+            // Each time something in the way is taken in, the apply comes further.
+            let mut rounds = 0..total;
+            loop {
+                let workspace = context.workspace()?;
+                let applied = workspace
+                    .apply(&plan, &cancellation, |event| bar.tell(event, progress))
+                    .await;
+                match applied {
+                    Ok(()) => break,
+                    Err(TerraformError::Interrupted { .. }) => {
+                        let mark = interruption_mark(context);
+                        std::fs::write(&mark, "").or_cannot(|| format!("write {}", mark.display()))?;
+                        return Err(Error::interrupted());
+                    }
+                    Err(TerraformError::Failed {
+                        command,
+                        diagnostics,
+                        output,
+                    }) if !self.destroy => match adoption::adopt(context, &plan, &diagnostics, progress).await? {
+                        Some(next) if rounds.next().is_some() => plan = next,
+                        _ => {
+                            return Err(TerraformError::Failed {
+                                command,
+                                diagnostics,
+                                output,
+                            }
+                            .into());
+                        }
+                    },
+                    Err(error) => return Err(error.into()),
+                }
             }
-            applied?;
-            context.created = plan.counts.add;
-            Ok(Ran::Changed(format!("{} resources", plan.counts.total())))
+            context.created = created;
+            Ok(Ran::Changed(format!("{total} resources")))
         })
     }
 }

@@ -58,12 +58,19 @@ impl Step<Context> for Publish {
                     .hint(format!("commit and push cd/ yourself:\ngit add cd && git commit -m 'Render {name}' && git push origin HEAD:{branch}"))
                     .hint(format!("or let mfsre do it with your own git credentials: mfsre up {name} --push")));
             }
-            let commit = context
-                .repository()?
-                .publish(&format!(
-                    "Render {name}\n\nWritten by mfsre from environments/{name}.yaml."
-                ))
-                .await?;
+            let message = format!("Render {name}\n\nWritten by mfsre from environments/{name}.yaml.");
+            let commit = match context.repository()?.publish(&message).await {
+                // Another machine may have pushed the same in this moment.
+                Err(error) if error.is_outrun() => match compare(context).await? {
+                    Publication::Published(commit) => {
+                        let detail = format!("{branch} is at {}", short(&commit));
+                        context.revision = Some(commit);
+                        return Ok(Ran::Unchanged(detail));
+                    }
+                    Publication::Differs { .. } => context.repository()?.publish(&message).await?,
+                },
+                pushed => pushed?,
+            };
             let detail = format!("{} files pushed to {branch}, {}", files.len(), short(&commit));
             context.revision = Some(commit);
             Ok(Ran::Changed(detail))

@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -25,7 +27,9 @@ pub(crate) struct Start {
 
 pub(crate) struct Machine {
     folder: tempfile::TempDir,
-    pub(crate) outside: Outside,
+    pub(crate) outside: Arc<Outside>,
+    /// The repository, on this machine or on another.
+    repository: PathBuf,
 }
 
 /// When a run is cut off.
@@ -134,8 +138,31 @@ impl Machine {
     }
 
     fn over(folder: tempfile::TempDir, world: World) -> Self {
-        let outside = Outside::start(world, folder.path().join("repository.git/refs/heads/main"));
-        let machine = Self { folder, outside };
+        let repository = folder.path().join("repository.git");
+        let outside = Outside::start(world, repository.join("refs/heads/main"));
+        Self {
+            folder,
+            outside: Arc::new(outside),
+            repository,
+        }
+        .equipped()
+    }
+
+    /// Another machine with a copy of the project, in the same world.
+    pub(crate) fn beside(&self) -> Self {
+        let folder = folder();
+        shell(&format!("cp -a '{}/.' .", self.folder.path().display()), folder.path());
+        let (outside, repository) = (self.outside.clone(), self.repository.clone());
+        Self {
+            folder,
+            outside,
+            repository,
+        }
+        .equipped()
+    }
+
+    fn equipped(self) -> Self {
+        let machine = self;
         let port = machine.outside.port();
         let environment = format!(
             "name: {ENVIRONMENT}\n\
@@ -147,14 +174,14 @@ impl Machine {
         let tell = format!("exec 9<>/dev/tcp/127.0.0.1/{port}\n");
         let line = "printf 'program %s %s\\n' \"${0##*/}\" \"${*//$'\\n'/ }\" >&9\n";
         let git = on_path("git");
-        let repository = machine.path("repository.git").display().to_string();
+        let repository = machine.repository.display();
         let serve =
             format!("command=${{!#}}; command=${{command%% *}}\nexec {git} \"${{command#git-}}\" '{repository}'\n");
         // Terraform is left to end by itself, as it does when it is interrupted.
         script(
             &machine.path("bin/terraform"),
             &format!(
-                "#!/bin/bash\ntrap '' INT\n[ \"$1\" = init ] && mkdir -p .terraform\n{tell}{line}read -r status <&9; cat <&9; exit \"$status\"\n"
+                "#!/bin/bash\ntrap '' INT\n[ \"$1\" = init ] && mkdir -p .terraform\n[ -f mfsre_import.tf.json ] && set -- \"$@\" -importing\n{tell}{line}read -r status <&9; cat <&9; exit \"$status\"\n"
             ),
         );
         script(
@@ -219,11 +246,17 @@ impl Machine {
 
     /// Runs the program to its end, or to where it is cut off.
     pub(crate) fn run(&self, arguments: &[&str], cut: Option<Cut>) -> Finished {
+        self.run_telling(arguments, cut, None)
+    }
+
+    /// The same, and tells when the first step has begun.
+    pub(crate) fn run_telling(&self, arguments: &[&str], cut: Option<Cut>, began: Option<Sender<()>>) -> Finished {
+        let mut told = began;
         let moment = match cut {
             Some(Cut::Call(moment)) => Some(moment),
             _ => None,
         };
-        let began = Instant::now();
+        let started = Instant::now();
         let mut child = self.outside.watch(moment, || self.command(arguments).spawn().unwrap());
         let mut errors = child.stderr.take().unwrap();
         let stderr = std::thread::spawn(move || {
@@ -241,6 +274,9 @@ impl Machine {
                 {
                     self.outside.kill();
                 }
+                if let Some(began) = told.take() {
+                    began.send(()).unwrap();
+                }
                 let event: Value = serde_json::from_str(&line).unwrap();
                 steps.push(event["step"].as_str().unwrap().to_owned());
             }
@@ -250,9 +286,9 @@ impl Machine {
         let status = child.wait().unwrap();
         self.outside.wait_for_programs();
         assert!(
-            began.elapsed().as_secs() < 120,
+            started.elapsed().as_secs() < 120,
             "{arguments:?} took {:?}",
-            began.elapsed()
+            started.elapsed()
         );
         Finished {
             status,

@@ -9,6 +9,7 @@ mod report;
 mod checks;
 mod machine;
 mod outside;
+mod together;
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::unix::process::ExitStatusExt as _;

@@ -199,6 +199,11 @@ impl Outside {
         }
     }
 
+    /// Changes the world behind everybody's back.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut World)) {
+        change(&mut self.lock().world);
+    }
+
     pub(crate) fn world(&self) -> World {
         self.lock().world.clone()
     }
