@@ -7,7 +7,7 @@ use super::down::Remains;
 use crate::aws::{AdminPassword, Aws, ClusterDescription, DeployKey, PasswordVersion, RegistryCredential, StoredKey};
 use crate::config::{Environment, Project};
 use crate::error::{Error, Result};
-use crate::git::GitRepository;
+use crate::git::{GitRepository, Publication};
 use crate::kubernetes::{ApplicationStatus, Kubernetes};
 use crate::render::Tree;
 use crate::terraform::{Plan, Program, ProviderMirror, Workspace};
@@ -48,8 +48,6 @@ pub struct Context {
     pub(super) aws: Option<Aws>,
     pub(super) program: Option<Program>,
     pub(super) workspace: Option<Workspace>,
-    /// How long to wait for the state's lock, where that is not the usual time.
-    pub(super) lock_timeout: Option<Duration>,
     pub(super) mirror: Option<ProviderMirror>,
     pub(super) manifest: Option<Vec<u8>>,
     pub(super) tree: Option<Tree>,
@@ -59,6 +57,7 @@ pub struct Context {
     pub(super) deploy_key: Option<DeployKey>,
     pub(super) registry: Option<RegistryCredential>,
     pub(super) pending_key: Option<StoredKey>,
+    pub(super) publication: Option<Publication>,
     pub(super) revision: Option<String>,
     pub(super) cluster: Option<ClusterDescription>,
     pub(super) kubernetes: Option<Kubernetes>,
@@ -92,7 +91,6 @@ impl Context {
             aws: None,
             program: None,
             workspace: None,
-            lock_timeout: None,
             mirror: None,
             manifest: None,
             tree: None,
@@ -102,6 +100,7 @@ impl Context {
             deploy_key: None,
             registry: None,
             pending_key: None,
+            publication: None,
             revision: None,
             cluster: None,
             kubernetes: None,
@@ -110,14 +109,6 @@ impl Context {
             created: 0,
             kept: Vec::new(),
             remains: Remains::default(),
-        }
-    }
-
-    /// Heeds what an earlier run left unfinished. Where it was at work on the state, Terraform may still be, since it
-    /// outlives a run that is killed; so its lock is worth waiting for.
-    pub(super) fn heed(&mut self, unfinished: Option<&Unfinished>) {
-        if unfinished.is_some_and(|u| ["plan", "apply", "destroy"].contains(&u.step.as_str())) {
-            self.lock_timeout = Some(Duration::from_secs(300));
         }
     }
 

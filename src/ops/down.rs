@@ -55,7 +55,6 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
     let private = context.private();
     let _lock = Lock::acquire(&private, "down", &name)?;
     let (mut journal, unfinished) = Journal::open(&private, "down")?;
-    context.heed(unfinished.as_ref());
     if let Some(u) = unfinished {
         context.reporter.report(Event::Note {
             message: format!(

@@ -162,6 +162,13 @@ impl From<TerraformError> for Error {
             }
             TerraformError::TooOld { .. } => Some("install a newer one, or name another with terraform.program in the environment file".to_owned()),
             TerraformError::Interrupted { .. } => return Self::interrupted(),
+            TerraformError::Failed { .. } if text.contains("Saved plan is stale") => {
+                return Self::new(
+                    ErrorKind::Locked,
+                    "somebody else has changed the Terraform state since the plan was made",
+                )
+                .hint("nothing was changed by this run; run the same command again, which plans anew");
+            }
             TerraformError::Failed { .. } => Some(state_hint(&text).unwrap_or_else(|| failed_hint(&text).to_owned())),
             _ => None,
         };

@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Context;
 use super::down::alongside;
+use super::{Context, adoption};
 use crate::config::{Blueprint, Environment};
 use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
 use crate::model::human_duration;
@@ -87,11 +87,13 @@ impl Step<Context> for CheckAccess {
             let infra = context.project.infra(context.environment.name.as_str());
             let environment = super::backend::terraform_environment(context)?;
             context.program = Some(program.clone());
-            let workspace = Workspace::new(program, infra, context.private(), environment, context.mirror.as_ref())?;
-            context.workspace = Some(match context.lock_timeout {
-                Some(timeout) => workspace.with_lock_timeout(timeout),
-                None => workspace,
-            });
+            context.workspace = Some(Workspace::new(
+                program,
+                infra,
+                context.private(),
+                environment,
+                context.mirror.as_ref(),
+            )?);
             Ok(Probe::Stands(detail))
         })
     }
@@ -183,6 +185,11 @@ impl Step<Context> for PlanStep {
     fn probe<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Probe> {
         Box::pin(async move {
             let cancellation = context.cancellation.clone();
+            if let Some(process) = context.workspace()?.at_work() {
+                progress.note(format!(
+                    "Terraform of a run that was cut off is still at work (process {process}); waiting until it is done"
+                ));
+            }
             // Terraform reads a state only in a folder that is set up.
             context.workspace()?.init(&cancellation).await?;
             if self.destroy && context.workspace()?.state_list(&cancellation).await?.is_empty() {
@@ -196,6 +203,7 @@ impl Step<Context> for PlanStep {
                         "{address} was interrupted while it was created; it is completed, not replaced"
                     ));
                 }
+                adoption::wait_for_cluster(context, progress).await?;
                 remove_file(&mark)?;
             }
             let plan = plan_with(context.workspace()?, self.destroy, &cancellation, progress).await?;
@@ -290,19 +298,39 @@ impl Step<Context> for ApplyStep {
                 return Err(Error::new(ErrorKind::Interrupted, "the plan was not applied")
                     .hint("nothing was changed; `mfsre plan` shows it again"));
             }
-            let mut bar = Bar::new(plan.counts.total());
+            let mut plan = if self.destroy {
+                plan
+            } else {
+                adoption::clear_the_way(context, plan, progress).await?
+            };
+            let (created, total) = (plan.counts.add, plan.counts.total());
+            let mut bar = Bar::new(total);
             let cancellation = context.cancellation.clone();
             let swept = Mutex::new(BTreeSet::new());
-            let applying = context
-                .workspace()?
-                .apply(&plan, &cancellation, |event| bar.tell(event, progress));
-            let applied = if self.destroy {
-                tokio::select! {
-                    applied = applying => applied,
-                    never = alongside(context, &swept, progress) => match never {},
+            // Each time something in the way is taken in, the apply comes further.
+            let mut rounds = 0..total;
+            let applied = loop {
+                let applying = context
+                    .workspace()?
+                    .apply(&plan, &cancellation, |event| bar.tell(event, progress));
+                let applied = if self.destroy {
+                    tokio::select! {
+                        applied = applying => applied,
+                        never = alongside(context, &swept, progress) => match never {},
+                    }
+                } else {
+                    applying.await
+                };
+                let next = match &applied {
+                    Err(TerraformError::Failed { diagnostics, .. }) if !self.destroy && rounds.next().is_some() => {
+                        adoption::adopt(context, &plan, diagnostics, progress).await?
+                    }
+                    _ => None,
+                };
+                match next {
+                    Some(next) => plan = next,
+                    None => break applied,
                 }
-            } else {
-                applying.await
             };
             let swept = swept.into_inner().unwrap_or_else(PoisonError::into_inner);
             context.remains.removed.extend(swept);
@@ -311,8 +339,8 @@ impl Step<Context> for ApplyStep {
                 std::fs::write(&mark, "").or_cannot(|| format!("write {}", mark.display()))?;
             }
             applied?;
-            context.created = plan.counts.add;
-            Ok(Ran::Changed(format!("{} resources", plan.counts.total())))
+            context.created = created;
+            Ok(Ran::Changed(format!("{total} resources")))
         })
     }
 }

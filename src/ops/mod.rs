@@ -2,6 +2,7 @@
 //! nothing.
 
 mod adapter;
+mod adoption;
 mod applications;
 mod backend;
 mod bootstrap;

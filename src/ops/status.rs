@@ -237,7 +237,6 @@ impl Context {
         use crate::workflow::{Journal, Steps, perform};
         let private = self.private();
         let (mut journal, unfinished) = Journal::open(&private, "plan")?;
-        self.heed(unfinished.as_ref());
         let steps: Steps<Self> = vec![
             Box::new(super::sandbox::Attach),
             Box::new(super::infrastructure::CheckAccess {

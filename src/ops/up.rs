@@ -51,7 +51,6 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
     let private = context.private();
     let _lock = Lock::acquire(&private, "up", &name)?;
     let (mut journal, unfinished) = Journal::open(&private, "up")?;
-    context.heed(unfinished.as_ref());
     let continued = unfinished.map(|u| format!("the last `{}` was cut off in the step {}", u.command, u.step));
     if let Some(message) = &continued {
         context.reporter.report(Event::Note {

@@ -15,7 +15,7 @@ pub use lock::StateLock;
 pub use mirror::ProviderMirror;
 pub use program::{Flavour, Program};
 pub use state::State;
-pub use workspace::{Plan, PlanCounts, Workspace};
+pub use workspace::{Import, Plan, PlanCounts, Workspace};
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +58,14 @@ pub enum TerraformError {
         diagnostics: Vec<DiagnosticEvent>,
         /// The end of what it printed besides.
         output: String,
+    },
+    /// Somebody else holds the lock of the state.
+    #[error("{command} did not get the lock of the state")]
+    Locked {
+        /// The command.
+        command: String,
+        /// The lock.
+        lock: StateLock,
     },
     /// The user stopped it.
     #[error("{command} was stopped")]

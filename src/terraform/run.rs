@@ -9,6 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::lock::Runs;
 use super::{DiagnosticEvent, Program, TerraformError, TerraformEvent};
 use crate::cancellation::Cancellation;
 use crate::child::ChildEnvironment;
@@ -46,11 +47,12 @@ impl Call<'_> {
     }
 
     /// Runs it; each line that is an event is handed to `on_event`. On cancellation the program gets one SIGINT and is
-    /// waited for.
+    /// waited for. It is noted among `runs`, for one that takes the lock of the state.
     pub(super) async fn run(
         &self,
         cancellation: &Cancellation,
         mut on_event: impl FnMut(&TerraformEvent) + Send,
+        runs: Option<&mut Runs>,
     ) -> Result<Finished, TerraformError> {
         let subcommand = self.arguments.first().map_or("run", String::as_str);
         let out = self.private.join(format!("terraform-{subcommand}.out"));
@@ -70,6 +72,9 @@ impl Call<'_> {
                 program: self.program.path.display().to_string(),
                 source,
             })?;
+        if let (Some(runs), Some(pid)) = (runs, child.id()) {
+            runs.begin(pid, &out);
+        }
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let mut follower = Follower::open(&out)?;
         let mut diagnostics = Vec::new();
@@ -171,8 +176,9 @@ impl Call<'_> {
         also: &[i32],
         cancellation: &Cancellation,
         on_event: impl FnMut(&TerraformEvent) + Send,
+        runs: Option<&mut Runs>,
     ) -> Result<Finished, TerraformError> {
-        let finished = self.run(cancellation, on_event).await?;
+        let finished = self.run(cancellation, on_event, runs).await?;
         if finished.status.success() || finished.status.code().is_some_and(|c| also.contains(&c)) {
             return Ok(finished);
         }

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::workspace::LOCK_TIMEOUT;
 use super::{TerraformError, Workspace};
 use crate::cancellation::Cancellation;
 
@@ -182,8 +183,7 @@ impl Workspace {
         // before it writes, and forgets what it was given (hashicorp/terraform, internal/states/remote/state.go). So an empty
         // state goes first.
         let nothing_there = self.pull(cancellation).await?.is_none();
-        let lock_timeout = self.lock_timeout();
-        let mut arguments = vec!["state", "push", "-no-color", &lock_timeout];
+        let mut arguments = vec!["state", "push", "-no-color", LOCK_TIMEOUT];
         if nothing_there {
             // From standard input: no copy in clear lies on the disk meanwhile.
             let call = self.call(&[&arguments[..], &["-"]].concat());

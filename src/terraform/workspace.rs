@@ -1,12 +1,12 @@
 use std::fmt::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::event::Changes;
+use super::lock::{Runs, StateLock};
 use super::run::{Call, Finished};
 use super::{Program, ProviderMirror, TerraformError, TerraformEvent};
 use crate::cancellation::Cancellation;
@@ -14,7 +14,7 @@ use crate::child::ChildEnvironment;
 
 /// How long a command waits for the lock of a state: as long as others hold it for a moment, such as to plan a small
 /// change. Who waits longer wants to know for whom.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const LOCK_TIMEOUT: &str = "-lock-timeout=10s";
 
 /// A root module and the program that runs it.
 #[derive(Debug)]
@@ -23,7 +23,15 @@ pub struct Workspace {
     dir: PathBuf,
     private: PathBuf,
     environment: ChildEnvironment,
-    lock_timeout: Duration,
+}
+
+/// A resource that stands and is to be taken into the state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    /// Its address in the configuration.
+    pub address: String,
+    /// By which the provider finds it.
+    pub id: String,
 }
 
 /// What a plan would do.
@@ -97,18 +105,7 @@ impl Workspace {
             dir,
             private,
             environment,
-            lock_timeout: LOCK_TIMEOUT,
         })
-    }
-
-    /// The same, waiting so long for the state's lock.
-    #[must_use]
-    pub fn with_lock_timeout(self, lock_timeout: Duration) -> Self {
-        Self { lock_timeout, ..self }
-    }
-
-    pub(super) fn lock_timeout(&self) -> String {
-        format!("-lock-timeout={}s", self.lock_timeout.as_secs())
     }
 
     pub(super) fn call(&self, arguments: &[&str]) -> Call<'_> {
@@ -118,6 +115,46 @@ impl Workspace {
             environment: &self.environment,
             private: &self.private,
             arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
+        }
+    }
+
+    /// The process of a Terraform that an earlier run left at work when it was killed.
+    #[must_use]
+    pub fn at_work(&self) -> Option<u32> {
+        Runs::read(&self.private).at_work()
+    }
+
+    /// A call that takes the lock of the state. It waits for a Terraform of an earlier run, and takes a lock away that one left
+    /// behind when it died.
+    async fn locking(
+        &self,
+        arguments: &[&str],
+        also: &[i32],
+        cancellation: &Cancellation,
+        mut on_event: impl FnMut(&TerraformEvent) + Send,
+    ) -> Result<Finished, TerraformError> {
+        let call = self.call(arguments);
+        let mut broken = false;
+        loop {
+            Runs::read(&self.private).wait(cancellation).await;
+            let mut runs = Runs::read(&self.private);
+            let finished = call.expect(also, cancellation, &mut on_event, Some(&mut runs)).await;
+            let lock = match &finished {
+                Ok(_) => {
+                    runs.forget();
+                    return finished;
+                }
+                Err(error) => StateLock::of(error),
+            };
+            let Some(lock) = lock else { return finished };
+            if broken || !runs.left(&lock) {
+                let command = call.name();
+                return Err(TerraformError::Locked { command, lock });
+            }
+            broken = true;
+            self.call(&["force-unlock", "-force", &lock.id])
+                .expect(&[], cancellation, |_| {}, None)
+                .await?;
         }
     }
 
@@ -137,7 +174,7 @@ impl Workspace {
             // This lock file is complete for every platform, so that nothing may be added to it.
             arguments.push("-lockfile=readonly");
         }
-        self.call(&arguments).expect(&[], cancellation, |_| {}).await?;
+        self.call(&arguments).expect(&[], cancellation, |_| {}, None).await?;
         std::fs::write(&stamp_path, self.fingerprint()?).map_err(|source| TerraformError::Io {
             what: format!("write {}", stamp_path.display()),
             source,
@@ -204,6 +241,51 @@ impl Workspace {
         cancellation: &Cancellation,
         on_event: impl FnMut(&TerraformEvent) + Send,
     ) -> Result<Plan, TerraformError> {
+        let arguments: &[&str] = if destroy { &["-destroy"] } else { &[] };
+        self.save_plan(name, arguments, &[], cancellation, on_event).await
+    }
+
+    /// Plans with `imports` taken into the state when the plan is applied
+    /// (<https://developer.hashicorp.com/terraform/language/import>).
+    ///
+    /// # Errors
+    /// It failed; one of them is not there, for example.
+    pub async fn plan_importing(
+        &self,
+        name: &str,
+        imports: &[Import],
+        cancellation: &Cancellation,
+        on_event: impl FnMut(&TerraformEvent) + Send,
+    ) -> Result<Plan, TerraformError> {
+        self.save_plan(name, &[], imports, cancellation, on_event).await
+    }
+
+    /// Plans the removal of what is at `addresses`, and of what depends on it.
+    ///
+    /// # Errors
+    /// It failed.
+    pub async fn plan_removal(
+        &self,
+        name: &str,
+        addresses: &[String],
+        cancellation: &Cancellation,
+        on_event: impl FnMut(&TerraformEvent) + Send,
+    ) -> Result<Plan, TerraformError> {
+        let targets: Vec<String> = addresses.iter().map(|a| format!("-target={a}")).collect();
+        let arguments: Vec<&str> = std::iter::once("-destroy")
+            .chain(targets.iter().map(String::as_str))
+            .collect();
+        self.save_plan(name, &arguments, &[], cancellation, on_event).await
+    }
+
+    async fn save_plan(
+        &self,
+        name: &str,
+        further: &[&str],
+        imports: &[Import],
+        cancellation: &Cancellation,
+        on_event: impl FnMut(&TerraformEvent) + Send,
+    ) -> Result<Plan, TerraformError> {
         let path = self.private.join(format!("{name}.tfplan"));
         // The program truncates a file that is there and keeps its mode.
         std::fs::OpenOptions::new()
@@ -218,29 +300,46 @@ impl Workspace {
                 source,
             })?;
         let out = format!("-out={}", path.display());
-        let lock_timeout = self.lock_timeout();
         let mut arguments = vec![
             "plan",
             "-json",
             "-input=false",
-            &lock_timeout,
+            LOCK_TIMEOUT,
             "-detailed-exitcode",
             &out,
         ];
-        if destroy {
-            arguments.push("-destroy");
+        arguments.extend(further);
+        // Import blocks have to lie beside the configuration, of which the saved plan keeps a copy. A run that was killed may have
+        // left some, which nobody has looked at.
+        let blocks = self.dir.join("mfsre_import.tf.json");
+        let io = |result: std::io::Result<()>, what: &str| match result {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                let what = format!("{what} {}", blocks.display());
+                Err(TerraformError::Io { what, source })
+            }
+            _ => Ok(()),
+        };
+        if imports.is_empty() {
+            io(std::fs::remove_file(&blocks), "remove")?;
+        } else {
+            let import: Vec<Value> = imports.iter().map(|i| json!({ "to": i.address, "id": i.id })).collect();
+            io(
+                std::fs::write(&blocks, json!({ "import": import }).to_string()),
+                "write",
+            )?;
         }
         let mut counts = Changes::default();
         let mut on_event = on_event;
-        let Finished { status, .. } = self
-            .call(&arguments)
-            .expect(&[2], cancellation, |event| {
+        let planned = self
+            .locking(&arguments, &[2], cancellation, |event| {
                 if let TerraformEvent::ChangeSummary { changes } = event {
                     counts = *changes;
                 }
                 on_event(event);
             })
-            .await?;
+            .await;
+        io(std::fs::remove_file(&blocks), "remove")?;
+        let Finished { status, .. } = planned?;
         let counts = PlanCounts {
             add: counts.add,
             change: counts.change,
@@ -278,9 +377,13 @@ impl Workspace {
         on_event: impl FnMut(&TerraformEvent) + Send,
     ) -> Result<(), TerraformError> {
         let path = plan.path.display().to_string();
-        self.call(&["apply", "-json", "-input=false", &self.lock_timeout(), &path])
-            .expect(&[], cancellation, on_event)
-            .await?;
+        self.locking(
+            &["apply", "-json", "-input=false", LOCK_TIMEOUT, &path],
+            &[],
+            cancellation,
+            on_event,
+        )
+        .await?;
         // A plan that was applied cannot be applied again.
         let _ = std::fs::remove_file(&plan.path);
         Ok(())
@@ -291,7 +394,7 @@ impl Workspace {
     /// # Errors
     /// It failed.
     pub async fn state_list(&self, cancellation: &Cancellation) -> Result<Vec<String>, TerraformError> {
-        let finished = self.call(&["state", "list"]).run(cancellation, |_| {}).await?;
+        let finished = self.call(&["state", "list"]).run(cancellation, |_| {}, None).await?;
         // With no state at all the command fails, and there is nothing in it.
         Ok(finished
             .stdout
@@ -329,9 +432,13 @@ impl Workspace {
             );
         }
         for address in &addresses {
-            self.call(&["untaint", "-no-color", &self.lock_timeout(), address])
-                .expect(&[], cancellation, |_| {})
-                .await?;
+            self.locking(
+                &["untaint", "-no-color", LOCK_TIMEOUT, address],
+                &[],
+                cancellation,
+                |_| {},
+            )
+            .await?;
         }
         Ok(addresses)
     }
