@@ -11,7 +11,7 @@ use crate::git::{GitRepository, Publication};
 use crate::kubernetes::{ApplicationStatus, Kubernetes};
 use crate::render::Tree;
 use crate::terraform::{Plan, Program, ProviderMirror, Workspace};
-use crate::workflow::{Cancellation, Confirm, Reporter, Unfinished};
+use crate::workflow::{Cancellation, Confirm, Reporter};
 
 /// What the command line decides.
 #[derive(Debug, Clone)]

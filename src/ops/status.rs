@@ -236,7 +236,7 @@ impl Context {
     pub async fn prepare_plan(&mut self) -> Result<()> {
         use crate::workflow::{Journal, Steps, perform};
         let private = self.private();
-        let (mut journal, unfinished) = Journal::open(&private, "plan")?;
+        let (mut journal, _) = Journal::open(&private, "plan")?;
         let steps: Steps<Self> = vec![
             Box::new(super::sandbox::Attach),
             Box::new(super::infrastructure::CheckAccess {
