@@ -3,7 +3,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::query::{Element, Service};
-use super::{Aws, AwsError};
+use super::{Aws, AwsError, Call};
 use crate::model::Names;
 
 const EC2: Service = Service {
@@ -28,7 +28,7 @@ pub struct Leftover {
 
 struct Listing {
     kind: &'static str,
-    call: &'static str,
+    call: Call,
     items: &'static [&'static str],
     id: &'static str,
     /// Path and values of the state in which it counts as gone.
@@ -39,7 +39,7 @@ struct Listing {
 const EC2_LISTINGS: [Listing; 9] = [
     Listing {
         kind: "instance",
-        call: "ec2:DescribeInstances",
+        call: Call::DescribeInstances,
         items: &[
             "DescribeInstancesResponse",
             "reservationSet",
@@ -52,56 +52,56 @@ const EC2_LISTINGS: [Listing; 9] = [
     },
     Listing {
         kind: "nat gateway",
-        call: "ec2:DescribeNatGateways",
+        call: Call::DescribeNatGateways,
         items: &["DescribeNatGatewaysResponse", "natGatewaySet", "item"],
         id: "natGatewayId",
         gone: Some((&["state"], &["deleted", "deleting", "failed"])),
     },
     Listing {
         kind: "elastic ip",
-        call: "ec2:DescribeAddresses",
+        call: Call::DescribeAddresses,
         items: &["DescribeAddressesResponse", "addressesSet", "item"],
         id: "allocationId",
         gone: None,
     },
     Listing {
         kind: "network interface",
-        call: "ec2:DescribeNetworkInterfaces",
+        call: Call::DescribeNetworkInterfaces,
         items: &["DescribeNetworkInterfacesResponse", "networkInterfaceSet", "item"],
         id: "networkInterfaceId",
         gone: None,
     },
     Listing {
         kind: "volume",
-        call: "ec2:DescribeVolumes",
+        call: Call::DescribeVolumes,
         items: &["DescribeVolumesResponse", "volumeSet", "item"],
         id: "volumeId",
         gone: None,
     },
     Listing {
         kind: "launch template",
-        call: "ec2:DescribeLaunchTemplates",
+        call: Call::DescribeLaunchTemplates,
         items: &["DescribeLaunchTemplatesResponse", "launchTemplates", "item"],
         id: "launchTemplateId",
         gone: None,
     },
     Listing {
         kind: "security group",
-        call: "ec2:DescribeSecurityGroups",
+        call: Call::DescribeSecurityGroups,
         items: &["DescribeSecurityGroupsResponse", "securityGroupInfo", "item"],
         id: "groupId",
         gone: None,
     },
     Listing {
         kind: "subnet",
-        call: "ec2:DescribeSubnets",
+        call: Call::DescribeSubnets,
         items: &["DescribeSubnetsResponse", "subnetSet", "item"],
         id: "subnetId",
         gone: None,
     },
     Listing {
         kind: "vpc",
-        call: "ec2:DescribeVpcs",
+        call: Call::DescribeVpcs,
         items: &["DescribeVpcsResponse", "vpcSet", "item"],
         id: "vpcId",
         gone: None,
@@ -184,7 +184,7 @@ impl Aws {
             .json_call(
                 "kms",
                 "TrentService.DescribeKey",
-                "kms:DescribeKey",
+                Call::DescribeKey,
                 &json!({ "KeyId": arn }),
             )
             .await?;
@@ -203,7 +203,7 @@ impl Aws {
                 .json_call(
                     "tagging",
                     "ResourceGroupsTaggingAPI_20170126.GetResources",
-                    "tag:GetResources",
+                    Call::GetResources,
                     &body,
                 )
                 .await?;
@@ -236,7 +236,7 @@ impl Aws {
             } else {
                 vec![("Marker".into(), marker)]
             };
-            let answer = self.query(&IAM, "iam:ListRoles", &parameters).await?;
+            let answer = self.query(&IAM, Call::ListRoles, &parameters).await?;
             let members = answer.all(&["ListRolesResponse", "ListRolesResult", "Roles", "member"]);
             roles.extend(
                 members

@@ -1,14 +1,13 @@
-//! Signed calls of services for which the SDK's client is not worth its minutes of compile time: EC2 alone takes longer
-//! to build than everything else here together, for a handful of Describe calls.
+//! The protocols of the services that mfsre has no SDK client for: EC2 alone takes longer to build than everything else
+//! here together, for a handful of calls.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
 use quick_xml::events::Event;
+use serde_json::Value;
 
-use super::{Aws, AwsError};
+use super::signed::{Failure, Refused, Request};
+use super::{Aws, AwsError, Call};
 
 /// An element of an XML answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,8 +51,27 @@ pub(super) struct Service {
     pub(super) name: &'static str,
     /// API version.
     pub(super) version: &'static str,
-    /// One endpoint for all regions, signed for us-east-1.
+    /// One endpoint for all regions of a partition.
     pub(super) global: bool,
+}
+
+impl Service {
+    /// A call of its API by this protocol.
+    fn request(&self, call: Call, parameters: &[(String, String)]) -> Request {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.append_pair("Action", call.operation())
+            .append_pair("Version", self.version);
+        for (key, value) in parameters {
+            form.append_pair(key, value);
+        }
+        Request {
+            service: self.name,
+            global: self.global,
+            call,
+            headers: vec![("content-type", "application/x-www-form-urlencoded; charset=utf-8")],
+            body: form.finish(),
+        }
+    }
 }
 
 impl Aws {
@@ -61,140 +79,67 @@ impl Aws {
     pub(super) async fn query(
         &self,
         service: &Service,
-        call: &'static str,
+        call: Call,
         parameters: &[(String, String)],
     ) -> Result<Element, AwsError> {
-        let action = call.split_once(':').map_or(call, |(_, action)| action);
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        form.append_pair("Action", action)
-            .append_pair("Version", service.version);
-        for (key, value) in parameters {
-            form.append_pair(key, value);
-        }
-        let body = form.finish();
-        let (status, text) = self
-            .signed(
-                service.name,
-                service.global,
-                call,
-                body,
-                &[("content-type", "application/x-www-form-urlencoded; charset=utf-8")],
-            )
-            .await?;
-        let document = parse(&text).map_err(|e| AwsError::new(call, None, format!("the answer is not XML: {e}")))?;
-        if status.is_success() {
-            return Ok(document);
-        }
-        let error = ["ErrorResponse", "Response"]
-            .iter()
-            .find_map(|root| document.children.get(*root)?.first())
-            .cloned()
-            .unwrap_or_default();
-        let at = |leaf: &str| {
-            [&["Error", leaf][..], &["Errors", "Error", leaf][..]]
-                .iter()
-                .map(|p| error.text_at(p).to_owned())
-                .find(|t| !t.is_empty())
-        };
-        Err(AwsError::new(
-            call,
-            at("Code").or_else(|| Some(status.as_u16().to_string())),
-            at("Message").unwrap_or(text),
-        ))
+        self.signed(service.request(call, parameters), read_xml).await
     }
 
     /// Calls an action of a service that speaks JSON 1.1.
     pub(super) async fn json_call(
         &self,
-        service: &str,
-        target: &str,
-        call: &'static str,
-        body: &serde_json::Value,
-    ) -> Result<serde_json::Value, AwsError> {
-        let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)];
-        let (status, text) = self.signed(service, false, call, body.to_string(), &headers).await?;
-        let answer: serde_json::Value = serde_json::from_str(&text).map_err(|e| {
-            AwsError::new(
-                call,
-                Some(status.as_u16().to_string()),
-                format!("the answer is not JSON: {e}"),
-            )
-        })?;
-        if status.is_success() {
-            return Ok(answer);
-        }
-        let code = answer["__type"]
-            .as_str()
-            .map(|t| t.rsplit('#').next().unwrap_or(t).to_owned());
-        let message = answer["message"]
-            .as_str()
-            .or(answer["Message"].as_str())
-            .unwrap_or(&text)
-            .to_owned();
-        Err(AwsError::new(
+        service: &'static str,
+        target: &'static str,
+        call: Call,
+        body: &Value,
+    ) -> Result<Value, AwsError> {
+        let request = Request {
+            service,
+            global: false,
             call,
-            code.or_else(|| Some(status.as_u16().to_string())),
-            message,
-        ))
-    }
-
-    async fn signed(
-        &self,
-        service: &str,
-        global: bool,
-        call: &'static str,
-        body: String,
-        headers: &[(&'static str, &str)],
-    ) -> Result<(reqwest::StatusCode, String), AwsError> {
-        let failed = |e: &dyn std::fmt::Display| AwsError::new(call, None, e.to_string());
-        let identity = self.credentials(call).await?.into();
-        let region = if global {
-            "us-east-1".to_owned()
-        } else {
-            self.region.to_string()
+            headers: vec![("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)],
+            body: body.to_string(),
         };
-        let parameters = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(&region)
-            .name(service)
-            .time(SystemTime::now())
-            .settings(SigningSettings::default())
-            .build()
-            .map_err(|e| failed(&e))?
-            .into();
-        let url = format!("{}/", self.endpoint(service, global).trim_end_matches('/'));
-        let signable = SignableRequest::new(
-            "POST",
-            &url,
-            headers.iter().map(|(k, v)| (*k, *v)),
-            SignableBody::Bytes(body.as_bytes()),
-        )
-        .map_err(|e| failed(&e))?;
-        let (instructions, _) = sign(signable, &parameters).map_err(|e| failed(&e))?.into_parts();
-        let mut attempt = 0_u32;
-        loop {
-            let mut request = self.http.post(&url);
-            for (key, value) in headers {
-                request = request.header(*key, *value);
-            }
-            for (key, value) in instructions.headers() {
-                request = request.header(key, value);
-            }
-            let response = request.body(body.clone()).send().await.map_err(|e| failed(&e))?;
-            let status = response.status();
-            let text = response.text().await.map_err(|e| failed(&e))?;
-            // Reads only: repeating them is safe. The signature holds for five minutes.
-            attempt += 1;
-            let transient = status.is_server_error()
-                || status.as_u16() == 429
-                || text.contains("Throttling")
-                || text.contains("RequestLimitExceeded");
-            if !transient || attempt >= 5 {
-                return Ok((status, text));
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(200 << attempt)).await;
-        }
+        self.signed(request, read_json).await
     }
+}
+
+fn read_xml(text: &str, success: bool) -> Result<Element, Failure> {
+    let document = parse(text).map_err(|e| e.to_string());
+    if success {
+        return document.map_err(|e| Failure::Unreadable(format!("the answer is not XML: {e}")));
+    }
+    // What stands between does not answer in XML, as with 502.
+    let document = document.unwrap_or_default();
+    let error = ["ErrorResponse", "Response"]
+        .iter()
+        .find_map(|root| document.children.get(*root)?.first())
+        .cloned()
+        .unwrap_or_default();
+    let at = |leaf: &str| {
+        [&["Error", leaf][..], &["Errors", "Error", leaf][..]]
+            .iter()
+            .map(|p| error.text_at(p).to_owned())
+            .find(|t| !t.is_empty())
+    };
+    let message = at("Message").unwrap_or_else(|| text.to_owned());
+    Err(Failure::Refused(Refused::new(at("Code"), message)))
+}
+
+fn read_json(text: &str, success: bool) -> Result<Value, Failure> {
+    let answer = serde_json::from_str::<Value>(text).map_err(|e| e.to_string());
+    if success {
+        return answer.map_err(|e| Failure::Unreadable(format!("the answer is not JSON: {e}")));
+    }
+    let answer = answer.unwrap_or_default();
+    let code = answer["__type"]
+        .as_str()
+        .map(|t| t.rsplit('#').next().unwrap_or(t).to_owned());
+    let message = answer["message"]
+        .as_str()
+        .or(answer["Message"].as_str())
+        .unwrap_or(text);
+    Err(Failure::Refused(Refused::new(code, message.to_owned())))
 }
 
 fn parse(text: &str) -> Result<Element, quick_xml::Error> {

@@ -170,6 +170,12 @@ pub enum Command {
         #[arg(long)]
         commit: bool,
     },
+    /// Print the IAM policy that an environment needs
+    IamPolicy {
+        /// Environment
+        #[arg(value_name = "ENV")]
+        environment: String,
+    },
     /// Print the JSON Schema of environment files
     Schema,
     /// Print a completion script
@@ -342,6 +348,7 @@ impl Command {
             Self::Sandbox(Sandbox::Supervise { .. }) => "sandbox supervise",
             Self::Sandbox(Sandbox::Exec { .. }) => "sandbox exec",
             Self::Bump { .. } => "bump",
+            Self::IamPolicy { .. } => "iam-policy",
             Self::Schema => "schema",
             Self::Completions { .. } => "completions",
         }
@@ -358,6 +365,7 @@ impl Command {
             | Self::Status { environment }
             | Self::Kubeconfig { environment, .. }
             | Self::Token { environment }
+            | Self::IamPolicy { environment }
             | Self::Rotate(
                 Rotate::ArgocdPassword(RotateArguments { environment, .. })
                 | Rotate::DeployKey(RotateArguments { environment, .. }),

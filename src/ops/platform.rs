@@ -12,6 +12,7 @@ use crate::config::{Environment, GitHost};
 use crate::error::Result;
 use crate::git::{DeployKeyHost, Gitea, Github, Gitlab, Manual, TokenSource};
 use crate::kubernetes;
+use crate::patience::Patience;
 
 /// How an environment's outside world is reached: AWS, and the git host.
 #[derive(Debug, Clone)]
@@ -54,6 +55,7 @@ impl Platform {
                 region: environment.region.clone(),
                 endpoint_url: None,
                 credentials: None,
+                patience: Patience::default(),
             },
             git_api: None,
             git_token: source.map_or(GitToken::None, |source| GitToken::Find(source.or_file(file))),
@@ -78,6 +80,7 @@ impl Platform {
                     access_key_id: status.access_key_id.clone(),
                     secret_access_key: status.secret_access_key.expose().to_owned().into(),
                 }),
+                patience: Patience::default(),
             },
             git_api: Some(status.git_api_url.clone()),
             git_token: GitToken::Given(status.git_api_token.expose().to_owned().into()),
