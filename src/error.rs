@@ -206,7 +206,9 @@ impl<T> IoContext<T> for std::io::Result<T> {
     fn or_cannot(self, what: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|error| {
             let hint = match error.kind() {
-                std::io::ErrorKind::StorageFull => Some("free some disk space and run the same command again"),
+                std::io::ErrorKind::StorageFull
+                | std::io::ErrorKind::QuotaExceeded
+                | std::io::ErrorKind::FileTooLarge => Some("free some disk space and run the same command again"),
                 std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
                     Some("make the folder writable for you, or choose another with --project")
                 }

@@ -5,6 +5,7 @@ mod cluster;
 mod error;
 mod forward;
 mod kubeconfig;
+mod retry;
 
 pub use application::{ApplicationStatus, Condition, RefreshedApplication};
 pub use cluster::{Applied, Kubernetes, ObjectId, TokenSource};

@@ -168,6 +168,7 @@ impl Context {
             &cluster.endpoint,
             &cluster.certificate_authority,
             super::platform::tokens(&aws, &name),
+            self.platform()?.aws.patience,
         ));
         Ok(true)
     }

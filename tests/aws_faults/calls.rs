@@ -9,7 +9,8 @@ use mfsre::model::{EnvironmentName, Names, Region, Scalar as _};
 use mfsre::patience::Patience;
 use serde_json::json;
 
-use crate::aws::{Answer, FakeAws, Seen};
+use crate::aws::{FakeAws, Seen, error};
+use crate::http::Answer;
 
 pub(crate) const ENVIRONMENT: &str = "demo";
 const SECRET: &str = "demo/argocd";
@@ -81,8 +82,8 @@ pub(crate) async fn make(aws: &Aws, call: Call) -> Result<(), AwsError> {
 pub(crate) fn healthy() -> impl Fn(&Seen) -> Answer + Send + Sync {
     let restored = AtomicBool::new(false);
     move |seen| {
-        let about = |name: &str| seen.body.contains(name);
-        let missing = |code: &str| Answer::error(seen, 400, code, "there is no such thing");
+        let about = |name: &str| seen.request.body.contains(name);
+        let missing = |code: &str| error(seen, 400, code, "there is no such thing");
         let body = match (seen.service.as_str(), seen.operation.as_str()) {
             ("sts", "GetCallerIdentity") => "<GetCallerIdentityResponse><GetCallerIdentityResult><Arn>arn:aws:iam::000000000000:user/alice</Arn><Account>000000000000</Account></GetCallerIdentityResult></GetCallerIdentityResponse>".to_owned(),
             ("eks", "DescribeCluster") => json!({ "cluster": {

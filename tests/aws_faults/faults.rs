@@ -8,8 +8,9 @@ use mfsre::aws::{AwsError, Call};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::aws::{Answer, FakeAws, Seen};
+use crate::aws::{FakeAws, Seen, error};
 use crate::calls::{connect, healthy, make};
+use crate::http::Answer;
 
 /// Scenarios at the same time.
 const AT_ONCE: usize = 24;
@@ -63,14 +64,14 @@ impl Fault {
 
     /// The answer, where this fault has one to give.
     fn answer(self, seen: &Seen, span: Span) -> Option<Answer> {
-        let error = |status, code: &str, message: &str| Some(Answer::error(seen, status, code, message));
+        let says = |status, code: &str, message: &str| Some(error(seen, status, code, message));
         match (self, seen.service.as_str()) {
-            (Throttled, "ec2") => error(503, "RequestLimitExceeded", "Request limit exceeded."),
-            (Throttled, "iam" | "sts") => error(400, "Throttling", "Rate exceeded"),
-            (Throttled, "eks") => error(429, "TooManyRequestsException", "Too Many Requests"),
-            (Throttled, _) => error(400, "ThrottlingException", "Rate exceeded"),
-            (Internal, _) => error(500, "InternalFailure", "An internal error has occurred."),
-            (Unavailable, _) => match Answer::error(seen, 503, "ServiceUnavailable", "Service is unavailable.") {
+            (Throttled, "ec2") => says(503, "RequestLimitExceeded", "Request limit exceeded."),
+            (Throttled, "iam" | "sts") => says(400, "Throttling", "Rate exceeded"),
+            (Throttled, "eks") => says(429, "TooManyRequestsException", "Too Many Requests"),
+            (Throttled, _) => says(400, "ThrottlingException", "Rate exceeded"),
+            (Internal, _) => says(500, "InternalFailure", "An internal error has occurred."),
+            (Unavailable, _) => match error(seen, 503, "ServiceUnavailable", "Service is unavailable.") {
                 Answer::Reply(status, mut headers, body) => {
                     headers.push(("retry-after", "1".into()));
                     Some(Answer::Reply(status, headers, body))
@@ -85,24 +86,24 @@ impl Fault {
             (Reset, _) => Some(Answer::Reset),
             (Silent, _) => Some(Answer::Silence(Duration::from_secs(20))),
             (Clock, _) => refuse_the_date(seen, span),
-            (Expired, "ec2") => error(400, "RequestExpired", "Request has expired."),
-            (Expired, "iam" | "sts") => error(
+            (Expired, "ec2") => says(400, "RequestExpired", "Request has expired."),
+            (Expired, "iam" | "sts") => says(
                 403,
                 "ExpiredToken",
                 "The security token included in the request is expired",
             ),
-            (Expired, _) => error(
+            (Expired, _) => says(
                 400,
                 "ExpiredTokenException",
                 "The security token included in the request is expired",
             ),
-            (Denied, "ec2") => error(
+            (Denied, "ec2") => says(
                 403,
                 "UnauthorizedOperation",
                 "You are not authorized to perform this operation.",
             ),
-            (Denied, "iam" | "sts") => error(403, "AccessDenied", "User: alice is not authorized"),
-            (Denied, _) => error(400, "AccessDeniedException", "User: alice is not authorized"),
+            (Denied, "iam" | "sts") => says(403, "AccessDenied", "User: alice is not authorized"),
+            (Denied, _) => says(400, "AccessDeniedException", "User: alice is not authorized"),
         }
     }
 }
@@ -110,7 +111,7 @@ impl Fault {
 /// AWS, an hour ahead, takes only what was signed near its own time. Where the fault is lasting its answers have no date.
 fn refuse_the_date(seen: &Seen, span: Span) -> Option<Answer> {
     let now = jiff::Timestamp::try_from(SystemTime::now() + Duration::from_secs(3600)).unwrap();
-    let signed = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", seen.header("x-amz-date")).unwrap();
+    let signed = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", seen.request.header("x-amz-date")).unwrap();
     let signed = signed.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp();
     if (now.as_second() - signed.as_second()).abs() < 300 {
         return None;
@@ -121,7 +122,7 @@ fn refuse_the_date(seen: &Seen, span: Span) -> Option<Answer> {
         _ => "InvalidSignatureException",
     };
     let message = format!("Signature expired: {signed} is now earlier than {now}");
-    let Answer::Reply(status, mut headers, body) = Answer::error(seen, 403, code, &message) else {
+    let Answer::Reply(status, mut headers, body) = error(seen, 403, code, &message) else {
         return None;
     };
     if span == Span::Passing {
@@ -172,7 +173,7 @@ async fn scenario(call: Call, fault: Fault, span: Span) -> Outcome {
             seen.action()
         );
         crate::policy::assert_allowed(&seen);
-        assert!(seen.header("user-agent").contains("app/mfsre"), "{seen:?}");
+        assert!(seen.request.header("user-agent").contains("app/mfsre"), "{seen:?}");
     }
     assert!(!tries.is_empty(), "{call} was not made");
     match result {
@@ -185,7 +186,7 @@ async fn scenario(call: Call, fault: Fault, span: Span) -> Outcome {
             let failed = if fault == Clock { 1 } else { 2 };
             assert!(tries.len() > failed, "{call} {fault:?}: {} tries", tries.len());
             if fault == Unavailable {
-                let waited = tries[1].at - tries[0].at;
+                let waited = tries[1].request.at - tries[0].request.at;
                 assert!(
                     waited >= Duration::from_secs(1),
                     "{call}: Retry-After was not honoured: {waited:?}"

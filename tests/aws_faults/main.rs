@@ -7,6 +7,8 @@ mod aws;
 #[allow(dead_code, reason = "each test crate uses some of the helpers")]
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/http.rs"]
+mod http;
 
 mod calls;
 mod faults;

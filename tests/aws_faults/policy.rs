@@ -33,14 +33,14 @@ fn policies(environment: &Environment) -> IamPolicies {
 
 /// What was called, on what it names, is allowed.
 pub(crate) fn assert_allowed(seen: &Seen) {
-    let body: Value = serde_json::from_str(&seen.body).unwrap_or_default();
+    let body: Value = serde_json::from_str(&seen.request.body).unwrap_or_default();
     let named = |key: &str| body[key].as_str().unwrap_or_default();
-    let region = seen.header("authorization").split('/').nth(2).unwrap();
+    let region = seen.region.as_str();
     let arn = |service: &str, resource: String| Some(format!("arn:aws:{service}:{region}:000000000000:{resource}"));
     let resource = match (seen.service.as_str(), seen.operation.as_str()) {
         // IAM asks for no permission.
         ("sts", "GetCallerIdentity") => return,
-        ("eks", "DescribeCluster") => arn("eks", seen.path.replacen("/clusters/", "cluster/", 1)),
+        ("eks", "DescribeCluster") => arn("eks", seen.request.path.replacen("/clusters/", "cluster/", 1)),
         ("secretsmanager", "CreateSecret") => arn("secretsmanager", format!("secret:{}-AbCdEf", named("Name"))),
         ("secretsmanager", _) => arn("secretsmanager", format!("secret:{}-AbCdEf", named("SecretId"))),
         ("ssm", _) => arn("ssm", format!("parameter{}", named("Name"))),

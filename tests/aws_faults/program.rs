@@ -1,6 +1,6 @@
 //! Faults as a user meets them.
 
-use crate::aws::{Answer, FakeAws};
+use crate::aws::{FakeAws, error};
 use crate::calls::healthy;
 use crate::common::{Finished, Project};
 
@@ -8,7 +8,7 @@ use crate::common::{Finished, Project};
 async fn refused_with(status: u16, code: &'static str, message: &'static str) -> Finished {
     let healthy = healthy();
     let fake = FakeAws::start(move |seen| match seen.operation.as_str() {
-        "GetSecretValue" => Answer::error(seen, status, code, message),
+        "GetSecretValue" => error(seen, status, code, message),
         _ => healthy(seen),
     })
     .await;
