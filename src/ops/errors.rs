@@ -2,7 +2,7 @@
 
 use crate::argocd::ArgoCdError;
 use crate::aws::AwsError;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, storage_hint};
 use crate::git::{CheckoutError, GitError, HostError, KeyError, TokenError};
 use crate::kubernetes::KubernetesError;
 use crate::render::RenderError;
@@ -163,6 +163,13 @@ impl From<TerraformError> for Error {
                 "it is on AWS and not in the state, as when an earlier run was interrupted while it was created: take it into the state with `terraform import ADDRESS ID` in infra/NAME, or remove it, and run the same command again"
                     .to_owned(),
             ),
+            TerraformError::Failed { .. } if text.contains("no space left on device") || text.contains("file too large") => {
+                Some("free some disk space and run the same command again; what was done so far is in the state".to_owned())
+            }
+            TerraformError::Failed { .. } if text.contains("read-only file system") => {
+                Some("make the folder writable for you and run the same command again; what was done so far is in the state".to_owned())
+            }
+            TerraformError::Io { source, .. } => storage_hint(source.kind()).map(str::to_owned),
             TerraformError::Failed { .. } if text.contains("lock file") => {
                 Some("run `mfsre render` to restore infra/NAME/.terraform.lock.hcl, or remove it where the blueprint brings none: the next run writes it anew".to_owned())
             }

@@ -21,6 +21,7 @@ mod interruptions;
 mod manifests;
 mod neighbours;
 mod plan;
+mod policy;
 mod process;
 mod project;
 mod rotation;
