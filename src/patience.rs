@@ -18,18 +18,15 @@ pub struct Patience {
     pub answer: Duration,
 }
 
-impl Default for Patience {
-    fn default() -> Self {
-        Self {
-            attempts: 6,
-            first_pause: Duration::from_millis(500),
-            longest_pause: Duration::from_secs(20),
-            answer: Duration::from_secs(30),
-        }
-    }
-}
-
 impl Patience {
+    /// What is usual.
+    pub const USUAL: Self = Self {
+        attempts: 6,
+        first_pause: Duration::from_millis(500),
+        longest_pause: Duration::from_secs(20),
+        answer: Duration::from_secs(30),
+    };
+
     /// The pauses between the tries.
     pub(crate) fn pauses(&self) -> ExponentialBuilder {
         ExponentialBuilder::default()

@@ -155,7 +155,7 @@ async fn kubernetes(pods: Vec<Value>, target: SocketAddr, asked: Arc<Mutex<Vec<S
         &endpoint,
         authority.as_bytes(),
         Arc::new(NoToken),
-        mfsre::patience::Patience::default(),
+        mfsre::patience::Patience::USUAL,
     )
 }
 
