@@ -196,6 +196,20 @@ impl From<ProjectError> for Error {
     }
 }
 
+/// What to do next where a file cannot be written.
+pub(crate) fn storage_hint(kind: std::io::ErrorKind) -> Option<&'static str> {
+    use std::io::ErrorKind as Kind;
+    match kind {
+        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => {
+            Some("free some disk space and run the same command again")
+        }
+        Kind::PermissionDenied | Kind::ReadOnlyFilesystem => {
+            Some("make the folder writable for you, or choose another with --project")
+        }
+        _ => None,
+    }
+}
+
 /// Says what was attempted when an I/O call failed.
 pub trait IoContext<T> {
     /// `what` reads on from "cannot", for example "write PATH".
@@ -205,13 +219,7 @@ pub trait IoContext<T> {
 impl<T> IoContext<T> for std::io::Result<T> {
     fn or_cannot(self, what: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|error| {
-            let hint = match error.kind() {
-                std::io::ErrorKind::StorageFull => Some("free some disk space and run the same command again"),
-                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-                    Some("make the folder writable for you, or choose another with --project")
-                }
-                _ => None,
-            };
+            let hint = storage_hint(error.kind());
             let cannot = Error::failed(format!("cannot {}", what())).cause(error.to_string());
             match hint {
                 Some(hint) => cannot.hint(hint),

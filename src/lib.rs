@@ -15,6 +15,7 @@ pub mod git;
 pub mod kubernetes;
 pub mod model;
 pub mod ops;
+pub mod patience;
 pub mod render;
 pub mod terraform;
 pub mod ui;

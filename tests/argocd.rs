@@ -151,7 +151,12 @@ async fn kubernetes(pods: Vec<Value>, target: SocketAddr, asked: Arc<Mutex<Vec<S
         .unwrap()
         .cert
         .pem();
-    Kubernetes::new(&endpoint, authority.as_bytes(), Arc::new(NoToken))
+    Kubernetes::new(
+        &endpoint,
+        authority.as_bytes(),
+        Arc::new(NoToken),
+        mfsre::patience::Patience::USUAL,
+    )
 }
 
 struct NoToken;

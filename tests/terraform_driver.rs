@@ -584,3 +584,21 @@ fn a_mirror_of_terraforms_registry_serves_opentofu_by_links_to_its_packages() {
     let own = ProviderMirror::find(Some(&dir.path().join("mirror")), Flavour::Terraform).unwrap();
     assert!(own.cli_configuration(&links).unwrap().contains("mirror\"\n"));
 }
+
+/// As Terraform words it, where the system refuses.
+#[tokio::test]
+async fn a_plan_that_finds_no_room_is_told_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let body = r#"echo plan > /dev/full || echo '{"type":"diagnostic","diagnostic":{"severity":"error","summary":"Failed to write plan file","detail":"The plan file could not be written: write up.tfplan: no space left on device."}}'; exit 1"#;
+    let workspace = scripted(dir.path(), body).await;
+    let error = workspace.plan("up", false, &never(), |_| {}).await.unwrap_err();
+    let shown = mfsre::error::Error::from(error).render(false);
+    assert!(
+        shown.contains("terraform plan failed") && shown.contains("no space left on device"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("hint: free some disk space and run the same command again"),
+        "{shown}"
+    );
+}

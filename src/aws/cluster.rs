@@ -2,7 +2,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::civil::Date;
 
-use super::{Aws, AwsError};
+use super::{Aws, AwsError, Call};
 use crate::model::{ClusterVersion, Scalar as _, VersionCalendar};
 
 /// What EKS says of a cluster.
@@ -26,7 +26,7 @@ impl Aws {
     /// # Errors
     /// The call failed.
     pub async fn cluster(&self, name: &str) -> Result<Option<ClusterDescription>, AwsError> {
-        const CALL: &str = "eks:DescribeCluster";
+        const CALL: Call = Call::DescribeCluster;
         let answer = match self
             .eks
             .describe_cluster()
@@ -74,7 +74,7 @@ impl Aws {
             .describe_cluster_versions()
             .send()
             .await
-            .map_err(AwsError::of("eks:DescribeClusterVersions"))?;
+            .map_err(AwsError::of(Call::DescribeClusterVersions))?;
         let date = |t: Option<&aws_smithy_types::DateTime>| {
             t.and_then(|t| jiff::Timestamp::from_second(t.secs()).ok())
                 .map(|t| t.to_zoned(jiff::tz::TimeZone::UTC).date())

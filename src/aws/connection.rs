@@ -1,12 +1,22 @@
-use aws_config::{BehaviorVersion, SdkConfig};
+use std::time::Duration;
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{AppName, BehaviorVersion, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials as _;
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::AwsError;
+use super::clock::Clock;
+use super::retry_after::RetryAfter;
+use super::{AwsError, Call};
 use crate::model::Region;
+use crate::patience::Patience;
+
+/// Longest wait for a connection: a host that does not answer here does not answer later.
+const LONGEST_CONNECT: Duration = Duration::from_secs(5);
 
 /// Credentials that are given instead of found.
 #[derive(Debug, Clone)]
@@ -26,6 +36,8 @@ pub struct AwsAccess {
     pub endpoint_url: Option<Url>,
     /// Credentials.
     pub credentials: Option<StaticCredentials>,
+    /// How long answers are waited for, and how often a call is tried.
+    pub patience: Patience,
 }
 
 /// Clients of the services that mfsre calls.
@@ -37,7 +49,7 @@ pub struct Aws {
     pub(super) secrets: aws_sdk_secretsmanager::Client,
     pub(super) ssm: aws_sdk_ssm::Client,
     pub(super) sts: aws_sdk_sts::Client,
-    pub(super) http: reqwest::Client,
+    pub(super) clock: Clock,
 }
 
 /// Who calls.
@@ -58,7 +70,22 @@ impl Aws {
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http)
             .region(aws_config::Region::new(access.region.to_string()))
-            .retry_config(aws_config::retry::RetryConfig::standard().with_max_attempts(6));
+            .retry_config(
+                RetryConfig::standard()
+                    .with_max_attempts(access.patience.attempts)
+                    .with_initial_backoff(access.patience.first_pause)
+                    .with_max_backoff(access.patience.longest_pause),
+            )
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(LONGEST_CONNECT.min(access.patience.answer))
+                    .operation_attempt_timeout(access.patience.answer)
+                    .build(),
+            );
+        // By it AWS's logs, and those of a proxy, tell mfsre's calls from others.
+        if let Ok(name) = AppName::new("mfsre") {
+            loader = loader.app_name(name);
+        }
         if let Some(url) = &access.endpoint_url {
             loader = loader.endpoint_url(url.as_str().trim_end_matches('/'));
         }
@@ -73,13 +100,24 @@ impl Aws {
             loader = loader.credentials_provider(credentials);
         }
         let config = loader.load().await;
+        let clock = Clock::default();
+        macro_rules! client {
+            ($sdk:ident) => {
+                $sdk::Client::from_conf(
+                    $sdk::config::Builder::from(&config)
+                        .interceptor(clock.clone())
+                        .retry_classifier(RetryAfter)
+                        .build(),
+                )
+            };
+        }
         Self {
             region: access.region.clone(),
-            eks: aws_sdk_eks::Client::new(&config),
-            secrets: aws_sdk_secretsmanager::Client::new(&config),
-            ssm: aws_sdk_ssm::Client::new(&config),
-            sts: aws_sdk_sts::Client::new(&config),
-            http: reqwest::Client::new(),
+            eks: client!(aws_sdk_eks),
+            secrets: client!(aws_sdk_secretsmanager),
+            ssm: client!(aws_sdk_ssm),
+            sts: client!(aws_sdk_sts),
+            clock,
             config,
         }
     }
@@ -94,14 +132,14 @@ impl Aws {
             .get_caller_identity()
             .send()
             .await
-            .map_err(AwsError::of("sts:GetCallerIdentity"))?;
+            .map_err(AwsError::of(Call::GetCallerIdentity))?;
         Ok(Identity {
             account: answer.account().unwrap_or_default().to_owned(),
             arn: answer.arn().unwrap_or_default().to_owned(),
         })
     }
 
-    pub(super) async fn credentials(&self, call: &'static str) -> Result<Credentials, AwsError> {
+    pub(super) async fn credentials(&self, call: Call) -> Result<Credentials, AwsError> {
         let provider = self
             .config
             .credentials_provider()
@@ -126,10 +164,11 @@ impl Aws {
         own.or_else(|| self.config.endpoint_url().map(str::to_owned))
             .unwrap_or_else(|| {
                 let suffix = self.region.dns_suffix();
-                if global && !suffix.ends_with(".cn") {
-                    format!("https://{service}.{suffix}")
-                } else {
-                    format!("https://{service}.{}.{suffix}", self.region)
+                match (global, self.region.global()) {
+                    (false, _) => format!("https://{service}.{}.{suffix}", self.region),
+                    (true, "us-east-1") => format!("https://{service}.{suffix}"),
+                    (true, "us-gov-west-1") => format!("https://{service}.us-gov.{suffix}"),
+                    (true, region) => format!("https://{service}.{region}.{suffix}"),
                 }
             })
     }

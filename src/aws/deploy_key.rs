@@ -3,7 +3,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey};
 
-use super::{Aws, AwsError};
+use super::{Aws, AwsError, Call};
 
 /// The SSH key pair with which Argo CD reads the repository.
 #[derive(Debug, Clone)]
@@ -41,10 +41,10 @@ pub enum Removal {
 impl DeployKey {
     fn generate(environment: &str) -> Result<Self, AwsError> {
         let wrong =
-            |e: ssh_key::Error| AwsError::new("ssm:PutParameter", None, format!("cannot make a deploy key: {e}"));
+            |e: ssh_key::Error| AwsError::new(Call::PutParameter, None, format!("cannot make a deploy key: {e}"));
         let mut seed = zeroize::Zeroizing::new([0_u8; 32]);
         getrandom::fill(seed.as_mut())
-            .map_err(|e| AwsError::new("ssm:PutParameter", None, format!("no randomness from the system: {e}")))?;
+            .map_err(|e| AwsError::new(Call::PutParameter, None, format!("no randomness from the system: {e}")))?;
         let pair = ssh_key::private::Ed25519Keypair::from_seed(&seed);
         let mut key = PrivateKey::from(pair);
         key.set_comment(format!("mfsre {environment}"));
@@ -56,7 +56,7 @@ impl DeployKey {
     fn parse(private: SecretString, environment: &str) -> Result<Self, AwsError> {
         let wrong = |e: ssh_key::Error| {
             AwsError::new(
-                "ssm:GetParameter",
+                Call::GetParameter,
                 None,
                 format!("the stored deploy key cannot be read: {e}"),
             )
@@ -64,7 +64,7 @@ impl DeployKey {
         let key = PrivateKey::from_openssh(private.expose_secret()).map_err(wrong)?;
         if key.algorithm() != Algorithm::Ed25519 {
             return Err(AwsError::new(
-                "ssm:GetParameter",
+                Call::GetParameter,
                 None,
                 "the stored deploy key is not an ed25519 key",
             ));
@@ -88,7 +88,7 @@ impl Aws {
             .with_decryption(true)
             .send()
             .await
-            .map_err(AwsError::of("ssm:GetParameter"))
+            .map_err(AwsError::of(Call::GetParameter))
         {
             Ok(answer) => Ok(answer.parameter),
             Err(error) if error.is("ParameterNotFound") => Ok(None),
@@ -115,14 +115,14 @@ impl Aws {
         // AWS takes tags only with a parameter that is new.
         if !overwrite {
             for (key, value) in [("mfsre:environment", environment), ("mfsre:managed-by", "mfsre")] {
-                let tag = tag(key, value).map_err(|e| AwsError::new("ssm:PutParameter", None, e.to_string()))?;
+                let tag = tag(key, value).map_err(|e| AwsError::new(Call::PutParameter, None, e.to_string()))?;
                 request = request.tags(tag);
             }
         }
         request
             .send()
             .await
-            .map_err(AwsError::of("ssm:PutParameter"))
+            .map_err(AwsError::of(Call::PutParameter))
             .map(|answer| answer.version())
     }
 
@@ -161,7 +161,7 @@ impl Aws {
     /// # Errors
     /// The call failed.
     pub async fn former_keys(&self, private_name: &str, environment: &str) -> Result<Vec<DeployKey>, AwsError> {
-        const CALL: &str = "ssm:GetParameterHistory";
+        const CALL: Call = Call::GetParameterHistory;
         let mut keys = Vec::new();
         let mut next = None;
         loop {
@@ -207,7 +207,7 @@ impl Aws {
         // What it holds now is what counts, whoever wrote it.
         self.stored_key(pending_name, environment).await?.ok_or_else(|| {
             AwsError::new(
-                "ssm:PutParameter",
+                Call::PutParameter,
                 None,
                 format!("the new parameter {pending_name} is not there"),
             )
@@ -295,7 +295,7 @@ impl Aws {
             .name(name)
             .send()
             .await
-            .map_err(AwsError::of("ssm:DeleteParameter"))
+            .map_err(AwsError::of(Call::DeleteParameter))
         {
             Ok(_) => Ok(Removal::Removed),
             Err(error) if error.is("ParameterNotFound") => Ok(Removal::Absent),

@@ -1,14 +1,19 @@
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::result::SdkError;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+
+use super::Call;
 
 /// A call of AWS that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{call} failed{}", .code.as_deref().map(|c| format!(" with {c}")).unwrap_or_default())]
 pub struct AwsError {
-    /// Service and action as IAM names them, such as `eks:DescribeCluster`.
-    pub call: &'static str,
-    /// AWS's error code, where an answer came back.
+    /// What was called.
+    pub call: Call,
+    /// AWS's error code, or the HTTP status of an answer that has none; `None` where no answer came, or the fault lies here.
     pub code: Option<String>,
+    /// Whether AWS was asked and did not answer.
+    pub unanswered: bool,
     /// What came back.
     #[source]
     pub source: Message,
@@ -20,28 +25,32 @@ pub struct AwsError {
 pub struct Message(pub String);
 
 impl AwsError {
-    pub(super) fn new(call: &'static str, code: Option<String>, message: impl Into<String>) -> Self {
+    pub(super) fn new(call: Call, code: Option<String>, message: impl Into<String>) -> Self {
         Self {
             call,
             code,
+            unanswered: false,
             source: Message(message.into()),
         }
     }
 
     /// The SDK's error for `call`.
-    pub(super) fn of<E, R>(call: &'static str) -> impl FnOnce(SdkError<E, R>) -> Self
+    pub(super) fn of<E>(call: Call) -> impl FnOnce(SdkError<E, HttpResponse>) -> Self
     where
         E: std::error::Error + ProvideErrorMetadata + 'static,
-        R: std::fmt::Debug,
     {
         move |error| {
+            let status = error.raw_response().map(HttpResponse::status);
             let code = error.as_service_error().and_then(|e| e.code()).map(str::to_owned);
             let message = error
                 .as_service_error()
                 .and_then(|e| e.message())
-                .map(str::to_owned)
-                .unwrap_or_else(|| chain(&error));
-            Self::new(call, code, message)
+                .filter(|message| !message.is_empty())
+                .map_or_else(|| chain(&error), str::to_owned);
+            Self {
+                unanswered: status.is_none(),
+                ..Self::new(call, code.or(status.map(|s| s.as_u16().to_string())), message)
+            }
         }
     }
 
@@ -63,28 +72,83 @@ impl AwsError {
         code.starts_with("AccessDenied") || code == "UnauthorizedOperation"
     }
 
+    /// The whole of it in a line: what came back, and what to do next.
+    pub(super) fn in_a_line(&self) -> String {
+        let hint = self.hint().map(|hint| format!("; {hint}"));
+        format!("{self}: {}{}", self.source, hint.unwrap_or_default())
+    }
+
     /// What to do next.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        match self.code.as_deref() {
+        let message = &self.source.0;
+        let hint = match self.code.as_deref() {
             Some(_) if self.is_denied() => {
-                Some(format!("allow {} to the identity you run as (aws sts get-caller-identity)", self.call))
+                return Some(format!(
+                    "allow {} to the identity you run as (aws sts get-caller-identity); `mfsre iam-policy ENV` prints all that mfsre needs",
+                    self.call.actions().join(" and ")
+                ));
             }
             Some("ExpiredToken" | "ExpiredTokenException" | "RequestExpired") => {
-                Some("your AWS session has expired: sign in again (for example aws sso login) and run the same command again".into())
+                "your AWS session has expired: sign in again (for example aws sso login) and run the same command again; what was done stands, and it goes on from there"
             }
-            Some("InvalidClientTokenId" | "UnrecognizedClientException" | "SignatureDoesNotMatch" | "InvalidSignatureException") => {
-                Some("AWS does not accept your credentials: check AWS_PROFILE, AWS_ACCESS_KEY_ID and the clock".into())
+            Some("RequestTimeTooSkewed") => CLOCK,
+            Some("SignatureDoesNotMatch" | "InvalidSignatureException" | "AuthFailure")
+                if ["Signature expired", "Signature not yet current"]
+                    .iter()
+                    .any(|s| message.contains(s)) =>
+            {
+                CLOCK
             }
-            Some(c) if c.contains("Throttl") || c == "TooManyRequestsException" => Some("AWS is throttling: wait a minute and run the same command again".into()),
-            Some(_) => None,
-            None if self.source.0.contains("credentials") || self.source.0.contains("identity") => {
-                Some("no AWS credentials were found: set AWS_PROFILE or sign in (aws sso login)".into())
+            Some(
+                "InvalidClientTokenId"
+                | "UnrecognizedClientException"
+                | "SignatureDoesNotMatch"
+                | "InvalidSignatureException"
+                | "AuthFailure",
+            ) => {
+                "AWS does not accept your credentials: check AWS_PROFILE, AWS_ACCESS_KEY_ID and the clock of this machine"
             }
-            None => Some("check the network, AWS_REGION and AWS_ENDPOINT_URL".into()),
-        }
+            Some(c)
+                if c.contains("Throttl")
+                    || matches!(
+                        c,
+                        "TooManyRequestsException" | "RequestLimitExceeded" | "SlowDown" | "429"
+                    ) =>
+            {
+                "AWS is throttling this account: wait a minute and run the same command again; what was done stands"
+            }
+            Some(
+                "InternalFailure"
+                | "InternalError"
+                | "InternalServerError"
+                | "InternalServiceError"
+                | "ServerException"
+                | "ServiceUnavailable"
+                | "ServiceUnavailableException"
+                | "Unavailable"
+                | "500"
+                | "502"
+                | "503"
+                | "504",
+            ) => {
+                "AWS has a disturbance (https://health.aws.amazon.com): wait some minutes and run the same command again; what was done stands"
+            }
+            None if message.contains("credentials") || message.contains("identity") => {
+                "no AWS credentials were found: set AWS_PROFILE or sign in (aws sso login)"
+            }
+            None if self.unanswered => {
+                "check the network, AWS_REGION and AWS_ENDPOINT_URL, and run the same command again; what was done stands"
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
     }
 }
+
+/// The next step where AWS refuses a call's date, which is corrected by AWS's own where its answer tells it.
+const CLOCK: &str =
+    "the clock of this machine is wrong: set it (for example timedatectl set-ntp true) and run the same command again";
 
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -1,6 +1,8 @@
 //! The AWS APIs that mfsre itself calls. Endpoints and credentials come from the standard variables and files, so the
 //! same code runs on AWS, on other partitions and on an emulator.
 
+mod calls;
+mod clock;
 mod cluster;
 mod connection;
 mod deploy_key;
@@ -8,11 +10,13 @@ mod error;
 mod password;
 mod query;
 mod registry;
+mod retry_after;
 mod signed;
 mod state_bucket;
 mod sweep;
 mod token;
 
+pub use calls::{Call, Subject};
 pub use cluster::ClusterDescription;
 pub use connection::{Aws, AwsAccess, Identity, StaticCredentials, role_of};
 pub use deploy_key::{DeployKey, Removal, StoredKey};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::{Aws, AwsError, Removal};
+use super::{Aws, AwsError, Call, Removal};
 
 /// Random bytes in a password: 192 bits.
 const PASSWORD_BYTES: usize = 24;
@@ -66,7 +66,7 @@ impl AdminPassword {
     ///
     /// # Errors
     /// The system gives no randomness, or hashing failed.
-    fn generate(call: &'static str) -> Result<Self, AwsError> {
+    fn generate(call: Call) -> Result<Self, AwsError> {
         let mut bytes = Zeroizing::new([0_u8; PASSWORD_BYTES]);
         getrandom::fill(bytes.as_mut())
             .map_err(|e| AwsError::new(call, None, format!("no randomness from the system: {e}")))?;
@@ -121,7 +121,7 @@ impl Aws {
     }
 
     async fn password_version(&self, name: &str, version: Version<'_>) -> Result<Option<PasswordVersion>, AwsError> {
-        const CALL: &str = "secretsmanager:GetSecretValue";
+        const CALL: Call = Call::GetSecretValue;
         let request = self.secrets.get_secret_value().secret_id(name);
         let request = match version {
             Version::Staged(label) => request.version_stage(label),
@@ -160,7 +160,7 @@ impl Aws {
     /// # Errors
     /// A call failed.
     pub async fn stage_password(&self, name: &str, current: &str) -> Result<PasswordVersion, AwsError> {
-        const CALL: &str = "secretsmanager:PutSecretValue";
+        const CALL: Call = Call::PutSecretValue;
         let token = hex::encode(Sha256::digest(format!("mfsre rotation of {name} from {current}")));
         let json = AdminPassword::generate(CALL)?.to_json();
         let put = self
@@ -224,7 +224,7 @@ impl Aws {
             .set_move_to_version_id(to.map(str::to_owned))
             .send()
             .await
-            .map_err(AwsError::of("secretsmanager:UpdateSecretVersionStage"))
+            .map_err(AwsError::of(Call::UpdateSecretVersionStage))
             .map(|_| ())
     }
 
@@ -238,7 +238,7 @@ impl Aws {
         name: &str,
         environment: &str,
     ) -> Result<(AdminPassword, bool), AwsError> {
-        const CALL: &str = "secretsmanager:CreateSecret";
+        const CALL: Call = Call::CreateSecret;
         if let Some(password) = self.admin_password(name).await? {
             return Ok((password, false));
         }
@@ -268,7 +268,7 @@ impl Aws {
                     .secret_id(name)
                     .send()
                     .await
-                    .map_err(AwsError::of("secretsmanager:RestoreSecret"));
+                    .map_err(AwsError::of(Call::RestoreSecret));
                 match (self.admin_password(name).await?, restored) {
                     (Some(password), _) => Ok((password, false)),
                     (None, Err(restore)) => Err(restore),
@@ -284,7 +284,7 @@ impl Aws {
     /// # Errors
     /// The call failed.
     pub async fn remove_admin_password(&self, name: &str, purge: bool) -> Result<Removal, AwsError> {
-        const CALL: &str = "secretsmanager:DeleteSecret";
+        const CALL: Call = Call::DeleteSecret;
         // Deleting again would push the date back; a secret that is scheduled already stays as it is.
         let described = self
             .secrets
@@ -292,7 +292,7 @@ impl Aws {
             .secret_id(name)
             .send()
             .await
-            .map_err(AwsError::of("secretsmanager:DescribeSecret"));
+            .map_err(AwsError::of(Call::DescribeSecret));
         let scheduled = match described {
             Ok(secret) => secret
                 .deleted_date()

@@ -1,13 +1,14 @@
-//! The protocols in which a call is a form or a JSON document.
+//! The protocols in which a call is a form or a JSON document, for the services that mfsre has no SDK client for: EC2 alone
+//! takes longer to build than everything else here together, for a handful of calls.
 
 use std::collections::BTreeMap;
 
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::Event;
-use reqwest::Method;
+use serde_json::Value;
 
-use super::signed::{Request, Response};
-use super::{Aws, AwsError};
+use super::signed::{Answer, Failure, Refused, Request};
+use super::{Aws, AwsError, Call};
 
 /// An element of an XML answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,8 +57,32 @@ pub(super) struct Service {
     pub(super) name: &'static str,
     /// API version.
     pub(super) version: &'static str,
-    /// One endpoint for all regions, signed for us-east-1.
+    /// One endpoint for all regions of a partition.
     pub(super) global: bool,
+}
+
+impl Service {
+    /// A call of its API by this protocol.
+    fn request(&self, call: Call, parameters: &[(String, String)]) -> Request {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.append_pair("Action", call.operation())
+            .append_pair("Version", self.version);
+        for (key, value) in parameters {
+            form.append_pair(key, value);
+        }
+        Request {
+            service: self.name,
+            global: self.global,
+            call,
+            method: "POST",
+            path: "/".to_owned(),
+            headers: vec![(
+                "content-type",
+                "application/x-www-form-urlencoded; charset=utf-8".to_owned(),
+            )],
+            body: form.finish(),
+        }
+    }
 }
 
 impl Aws {
@@ -65,94 +90,77 @@ impl Aws {
     pub(super) async fn query(
         &self,
         service: &Service,
-        call: &'static str,
+        call: Call,
         parameters: &[(String, String)],
     ) -> Result<Element, AwsError> {
-        let action = call.split_once(':').map_or(call, |(_, action)| action);
-        let fixed = [("Action", action), ("Version", service.version)];
-        let given = parameters.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        let body = url::form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(fixed.into_iter().chain(given))
-            .finish();
-        let request = Request {
-            service: service.name,
-            global: service.global,
-            call,
-            method: Method::POST,
-            path: "/",
-            headers: &[("content-type", "application/x-www-form-urlencoded; charset=utf-8")],
-            body: &body,
-        };
-        let Response { status, text, .. } = self.signed(&request).await?;
-        let document = parse(&text).map_err(|e| AwsError::new(call, None, format!("the answer is not XML: {e}")))?;
-        if status.is_success() {
-            return Ok(document);
-        }
-        let error = ["ErrorResponse", "Response"]
-            .iter()
-            .find_map(|root| document.children.get(*root)?.first())
-            .cloned()
-            .unwrap_or_default();
-        let at = |leaf: &str| {
-            [&["Error", leaf][..], &["Errors", "Error", leaf][..]]
-                .iter()
-                .map(|p| error.text_at(p).to_owned())
-                .find(|t| !t.is_empty())
-        };
-        Err(AwsError::new(
-            call,
-            at("Code").or_else(|| Some(status.as_u16().to_string())),
-            at("Message").unwrap_or(text),
-        ))
+        self.signed(service.request(call, parameters), read_xml).await
     }
 
     /// Calls an action of a service that speaks JSON 1.1.
     pub(super) async fn json_call(
         &self,
-        service: &str,
-        target: &str,
-        call: &'static str,
-        body: &serde_json::Value,
-    ) -> Result<serde_json::Value, AwsError> {
-        let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)];
+        service: &'static str,
+        target: &'static str,
+        call: Call,
+        body: &Value,
+    ) -> Result<Value, AwsError> {
         let request = Request {
             service,
             global: false,
             call,
-            method: Method::POST,
-            path: "/",
-            headers: &headers,
-            body: &body.to_string(),
+            method: "POST",
+            path: "/".to_owned(),
+            headers: vec![
+                ("content-type", "application/x-amz-json-1.1".to_owned()),
+                ("x-amz-target", target.to_owned()),
+            ],
+            body: body.to_string(),
         };
-        let Response { status, text, .. } = self.signed(&request).await?;
-        let answer: serde_json::Value = serde_json::from_str(&text).map_err(|e| {
-            AwsError::new(
-                call,
-                Some(status.as_u16().to_string()),
-                format!("the answer is not JSON: {e}"),
-            )
-        })?;
-        if status.is_success() {
-            return Ok(answer);
-        }
-        let code = answer["__type"]
-            .as_str()
-            .map(|t| t.rsplit('#').next().unwrap_or(t).to_owned());
-        let message = answer["message"]
-            .as_str()
-            .or(answer["Message"].as_str())
-            .unwrap_or(&text)
-            .to_owned();
-        Err(AwsError::new(
-            call,
-            code.or_else(|| Some(status.as_u16().to_string())),
-            message,
-        ))
+        self.signed(request, read_json).await
     }
 }
 
+/// An XML answer; its root is the only child of what is returned.
+pub(super) fn read_xml(answer: &Answer<'_>) -> Result<Element, Failure> {
+    let document = parse(answer.text).map_err(|e| e.to_string());
+    if answer.is_success() {
+        return document.map_err(|e| Failure::Unreadable(format!("the answer is not XML: {e}")));
+    }
+    // What stands between does not answer in XML, as with 502.
+    let document = document.unwrap_or_default();
+    let at = |leaf: &str| {
+        [
+            &["ErrorResponse", "Error", leaf][..],
+            &["Response", "Errors", "Error", leaf][..],
+            // S3
+            &["Error", leaf][..],
+        ]
+        .iter()
+        .map(|p| document.text_at(p).to_owned())
+        .find(|t| !t.is_empty())
+    };
+    let message = at("Message").unwrap_or_else(|| answer.text.to_owned());
+    Err(Failure::Refused(Refused::new(at("Code"), message)))
+}
+
+fn read_json(answer: &Answer<'_>) -> Result<Value, Failure> {
+    let document = serde_json::from_str::<Value>(answer.text).map_err(|e| e.to_string());
+    if answer.is_success() {
+        return document.map_err(|e| Failure::Unreadable(format!("the answer is not JSON: {e}")));
+    }
+    let document = document.unwrap_or_default();
+    let code = document["__type"]
+        .as_str()
+        .map(|t| t.rsplit('#').next().unwrap_or(t).to_owned());
+    let message = document["message"]
+        .as_str()
+        .or(document["Message"].as_str())
+        .unwrap_or(answer.text);
+    Err(Failure::Refused(Refused::new(code, message.to_owned())))
+}
+
 /// Reads an XML document; its root is the only child of what is returned.
-pub(super) fn parse(text: &str) -> Result<Element, quick_xml::Error> {
+fn parse(text: &str) -> Result<Element, quick_xml::Error> {
     let mut reader = quick_xml::Reader::from_str(text);
     let mut stack = vec![(String::new(), Element::default())];
     loop {

@@ -2,7 +2,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use zeroize::Zeroize as _;
 
-use super::{Aws, AwsError};
+use super::{Aws, AwsError, Call};
 
 /// What a container registry asks for: a user and a token.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ impl Aws {
             .secret_id(name)
             .send()
             .await
-            .map_err(AwsError::of("secretsmanager:GetSecretValue"));
+            .map_err(AwsError::of(Call::GetSecretValue));
         match answer {
             Ok(answer) => Ok(Some(answer.secret_string().unwrap_or_default().into())),
             Err(error) if error.is("ResourceNotFoundException") || error.is("InvalidRequestException") => Ok(None),

@@ -1,103 +1,206 @@
-//! Signed calls of services for which the SDK's client is not worth its minutes of compile time: EC2 alone takes longer
-//! to build than everything else here together, for a handful of Describe calls, and S3's brings crates of its own for
-//! checksums, event streams and SigV4a, for the settings of one bucket.
+//! Signed calls of services for which the SDK's client is not worth its minutes of compile time. They run in the SDK's
+//! own machinery, so that credentials, signatures, pauses, time limits and the correction of a wrong clock are the same
+//! for every call.
 
-use std::time::SystemTime;
+use aws_config::BehaviorVersion;
+use aws_runtime::auth::sigv4::{SCHEME_ID, SigV4AuthScheme};
+use aws_runtime::auth::{SigV4OperationSigningConfig, SigningOptions};
+use aws_runtime::retries::classifiers::AwsErrorCodeClassifier;
+use aws_runtime::service_clock_skew::{ServiceClockSkewClassifier, ServiceClockSkewInterceptor};
+use aws_runtime::user_agent::{ApiMetadata, UserAgentInterceptor};
+use aws_smithy_runtime::client::orchestrator::operation::Operation;
+use aws_smithy_runtime::client::retries::classifiers::{HttpStatusCodeClassifier, TransientErrorClassifier};
+use aws_smithy_runtime_api::client::auth::AuthSchemeOptionResolverParams;
+use aws_smithy_runtime_api::client::auth::static_resolver::StaticAuthSchemeOptionResolver;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse, OrchestratorError};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponentsBuilder;
+use aws_smithy_runtime_api::client::runtime_plugin::StaticRuntimePlugin;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::Layer;
+use aws_smithy_types::error::metadata::{ErrorMetadata, ProvideErrorMetadata};
+use aws_types::SigningName;
+use aws_types::region::SigningRegion;
 
-use aws_sigv4::http_request::{
-    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode,
-    sign,
-};
-use aws_sigv4::sign::v4;
-use reqwest::header::HeaderMap;
-use reqwest::{Method, StatusCode};
-
-use super::{Aws, AwsError};
+use super::retry_after::RetryAfter;
+use super::{Aws, AwsError, Call};
 
 /// A call that may be made twice: a read, or a write whose repetition changes nothing.
-pub(super) struct Request<'a> {
+#[derive(Debug)]
+pub(super) struct Request {
     /// As in the endpoint's host name and the signature.
-    pub(super) service: &'a str,
-    /// One endpoint for all regions, signed for us-east-1.
+    pub(super) service: &'static str,
+    /// One endpoint for all regions.
     pub(super) global: bool,
-    /// Service and action as IAM names them.
-    pub(super) call: &'static str,
-    pub(super) method: Method,
+    /// What it calls.
+    pub(super) call: Call,
+    pub(super) method: &'static str,
     /// With the query string, encoded.
-    pub(super) path: &'a str,
-    pub(super) headers: &'a [(&'static str, &'a str)],
-    pub(super) body: &'a str,
+    pub(super) path: String,
+    /// Headers besides those of the signature.
+    pub(super) headers: Vec<(&'static str, String)>,
+    /// Body.
+    pub(super) body: String,
+}
+
+/// An answer that refuses: AWS's code and message.
+#[derive(Debug, thiserror::Error)]
+#[error("{meta}")]
+pub(super) struct Refused {
+    meta: ErrorMetadata,
+}
+
+impl Refused {
+    pub(super) fn new(code: Option<String>, message: String) -> Self {
+        let mut meta = ErrorMetadata::builder().message(message);
+        if let Some(code) = code {
+            meta = meta.code(code);
+        }
+        Self { meta: meta.build() }
+    }
+}
+
+impl ProvideErrorMetadata for Refused {
+    fn meta(&self) -> &ErrorMetadata {
+        &self.meta
+    }
 }
 
 /// An answer, whatever its status is.
-pub(super) struct Response {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) text: String,
+pub(super) struct Answer<'a> {
+    response: &'a HttpResponse,
+    pub(super) text: &'a str,
+}
+
+impl Answer<'_> {
+    pub(super) fn status(&self) -> u16 {
+        self.response.status().as_u16()
+    }
+
+    pub(super) fn is_success(&self) -> bool {
+        self.response.status().is_success()
+    }
+
+    pub(super) fn header(&self, name: &'static str) -> Option<&str> {
+        self.response.headers().get(name)
+    }
+}
+
+/// Reads an answer.
+pub(super) type Read<O> = fn(&Answer<'_>) -> Result<O, Failure>;
+
+/// Why an answer gives no result.
+pub(super) enum Failure {
+    /// AWS refuses.
+    Refused(Refused),
+    /// It is not what the service answers.
+    Unreadable(String),
 }
 
 impl Aws {
-    /// Signs a request and sends it, five times at most while the service is not able to answer.
-    pub(super) async fn signed(&self, request: &Request<'_>) -> Result<Response, AwsError> {
-        let failed = |e: &dyn std::fmt::Display| AwsError::new(request.call, None, e.to_string());
-        let identity = self.credentials(request.call).await?.into();
-        let region = if request.global {
-            "us-east-1".to_owned()
+    /// Sends `request`, again where that can help, and reads the answer.
+    pub(super) async fn signed<O>(&self, request: Request, read: Read<O>) -> Result<O, AwsError>
+    where
+        O: std::fmt::Debug + Send + Sync + 'static,
+    {
+        let Request {
+            service,
+            global,
+            call,
+            method,
+            path,
+            headers,
+            body,
+        } = request;
+        let region = if global {
+            self.region.global()
         } else {
-            self.region.to_string()
+            self.region.as_str()
         };
-        let mut settings = SigningSettings::default();
-        if request.service == "s3" {
+        let mut signing_options = SigningOptions::default();
+        if service == "s3" {
             // S3 signs paths as they are sent, and wants the hash of the body said.
-            settings.percent_encoding_mode = PercentEncodingMode::Single;
-            settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
-            settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+            signing_options.double_uri_encode = false;
+            signing_options.normalize_uri_path = false;
+            signing_options.content_sha256_header = true;
         }
-        let parameters = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(&region)
-            .name(request.service)
-            .time(SystemTime::now())
-            .settings(settings)
+        let config = &self.config;
+        let mut layer = Layer::new("signed");
+        layer
+            .store_put(AuthSchemeOptionResolverParams::new(()))
+            .store_put(ApiMetadata::new(service, env!("CARGO_PKG_VERSION")))
+            .store_put(SigV4OperationSigningConfig {
+                region: Some(SigningRegion::from(aws_config::Region::new(region.to_owned()))),
+                name: Some(SigningName::from(service)),
+                signing_options,
+                ..Default::default()
+            });
+        if let Some(name) = config.app_name() {
+            layer.store_put(name.clone());
+        }
+        let mut components = RuntimeComponentsBuilder::new("signed");
+        components
+            .set_auth_scheme_option_resolver(Some(StaticAuthSchemeOptionResolver::new(vec![SCHEME_ID])))
+            .push_auth_scheme(SigV4AuthScheme::new())
+            .set_identity_cache(config.identity_cache());
+        let provider = config
+            .credentials_provider()
+            .ok_or_else(|| AwsError::new(call, None, "no AWS credentials are configured"))?;
+        components.set_identity_resolver(SCHEME_ID, provider);
+
+        let mut operation = Operation::builder()
+            // Also the name of the budget of retries, which the SDK keeps for each service and region.
+            .service_name(format!("{service}-{region}"))
+            .operation_name(call.operation())
+            .behavior_version(BehaviorVersion::latest())
+            .endpoint_url(&self.endpoint(service, global))
+            .with_connection_poisoning()
+            .interceptor(ServiceClockSkewInterceptor::new())
+            .interceptor(self.clock.clone())
+            .time_source(self.clock.shift())
+            .interceptor(UserAgentInterceptor::new())
+            .retry_classifier(TransientErrorClassifier::<Refused>::new())
+            .retry_classifier(HttpStatusCodeClassifier::default())
+            .retry_classifier(AwsErrorCodeClassifier::<Refused>::new())
+            .retry_classifier(ServiceClockSkewClassifier::<Refused>::new())
+            .retry_classifier(RetryAfter)
+            .runtime_plugin(
+                StaticRuntimePlugin::new()
+                    .with_config(layer.freeze())
+                    .with_runtime_components(components),
+            );
+        if let Some(retry) = config.retry_config() {
+            operation = operation.standard_retry(retry);
+        }
+        if let Some(limits) = config.timeout_config() {
+            operation = operation.timeout_config(limits.clone());
+        }
+        if let Some(http) = config.http_client() {
+            operation = operation.http_client(http);
+        }
+        if let Some(sleep) = config.sleep_impl() {
+            operation = operation.sleep_impl(sleep);
+        }
+        operation
+            .serializer(move |()| {
+                let mut request = HttpRequest::new(SdkBody::from(body.as_str()));
+                request.set_method(method)?;
+                request.set_uri(path.as_str())?;
+                for (name, value) in &headers {
+                    request.headers_mut().insert(*name, value.clone());
+                }
+                Ok(request)
+            })
+            .deserializer(move |response: &HttpResponse| {
+                let text = String::from_utf8_lossy(response.body().bytes().unwrap_or_default());
+                let answer = Answer { response, text: &text };
+                read(&answer).map_err(|failure| match failure {
+                    Failure::Refused(refused) => OrchestratorError::operation(refused),
+                    Failure::Unreadable(why) => OrchestratorError::response(why.into()),
+                })
+            })
             .build()
-            .map_err(|e| failed(&e))?
-            .into();
-        let endpoint = self.endpoint(request.service, request.global);
-        let url = format!("{}{}", endpoint.trim_end_matches('/'), request.path);
-        let signable = SignableRequest::new(
-            request.method.as_str(),
-            &url,
-            request.headers.iter().map(|(k, v)| (*k, *v)),
-            SignableBody::Bytes(request.body.as_bytes()),
-        )
-        .map_err(|e| failed(&e))?;
-        let (instructions, _) = sign(signable, &parameters).map_err(|e| failed(&e))?.into_parts();
-        let mut attempt = 0_u32;
-        loop {
-            let mut message = self.http.request(request.method.clone(), &url);
-            for (key, value) in request.headers {
-                message = message.header(*key, *value);
-            }
-            for (key, value) in instructions.headers() {
-                message = message.header(key, value);
-            }
-            let response = message
-                .body(request.body.to_owned())
-                .send()
-                .await
-                .map_err(|e| AwsError::new(request.call, None, super::error::chain(&e)))?;
-            let (status, headers) = (response.status(), response.headers().clone());
-            let text = response.text().await.map_err(|e| failed(&e))?;
-            // The signature holds for five minutes.
-            attempt += 1;
-            let transient = status.is_server_error()
-                || status.as_u16() == 429
-                || text.contains("Throttling")
-                || text.contains("RequestLimitExceeded");
-            if !transient || attempt >= 5 {
-                return Ok(Response { status, headers, text });
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(200 << attempt)).await;
-        }
+            .invoke(())
+            .await
+            .map_err(AwsError::of(call))
     }
 }

@@ -3,13 +3,12 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use quick_xml::escape::escape;
-use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::query::{Element, parse};
-use super::signed::{Request, Response};
-use super::{Aws, AwsError};
+use super::query::{Element, read_xml};
+use super::signed::{Answer, Failure, Request};
+use super::{Aws, AwsError, Call};
 
 /// Marks the bucket, and the key that is made for it.
 const TAG: &str = "mfsre:state-bucket";
@@ -60,16 +59,14 @@ impl StateBucket {
     /// # Errors
     /// S3 cannot be asked.
     pub async fn find(&self) -> Result<Found, AwsError> {
-        let answer = self.send("s3:ListBucket", Method::HEAD, "", "").await?;
-        let region = answer.headers.get("x-amz-bucket-region").and_then(|v| v.to_str().ok());
-        let elsewhere = region.filter(|region| *region != self.aws.region.as_str());
-        match (answer.status, elsewhere) {
-            (StatusCode::NOT_FOUND, _) => Ok(Found::Missing),
-            (StatusCode::FORBIDDEN, None) => Ok(Found::Foreign),
-            (_, Some(region)) => Ok(Found::Elsewhere(region.to_owned())),
-            (status, None) if status.is_success() => Ok(Found::Here),
-            _ => Err(refused("s3:ListBucket", &answer)),
-        }
+        let (status, region) = self.send(Call::ListBucket, "HEAD", "", "", look).await?;
+        let elsewhere = region.filter(|region| region != self.aws.region.as_str());
+        Ok(match (status, elsewhere) {
+            (404, _) => Found::Missing,
+            (_, Some(region)) => Found::Elsewhere(region),
+            (403, None) => Found::Foreign,
+            _ => Found::Here,
+        })
     }
 
     /// Makes the bucket. Nobody but its owner owns what is in it from the start.
@@ -89,22 +86,17 @@ impl StateBucket {
         let request = Request {
             service: "s3",
             global: false,
-            call: "s3:CreateBucket",
-            method: Method::PUT,
-            path: &format!("/{}", self.name),
-            headers: &[("x-amz-object-ownership", "BucketOwnerEnforced")],
-            body: &body,
+            call: Call::CreateBucket,
+            method: "PUT",
+            path: format!("/{}", self.name),
+            headers: vec![("x-amz-object-ownership", "BucketOwnerEnforced".to_owned())],
+            body,
         };
-        let answer = self.aws.signed(&request).await?;
-        let error = match answer.status.is_success() {
-            true => return Ok(()),
-            false => refused("s3:CreateBucket", &answer),
-        };
-        // Somebody else of this account was quicker.
-        if error.is("BucketAlreadyOwnedByYou") {
-            return Ok(());
+        match self.aws.signed(request, done).await {
+            // Somebody else of this account was quicker.
+            Err(error) if error.is("BucketAlreadyOwnedByYou") => Ok(()),
+            made => made,
         }
-        Err(error)
     }
 
     /// Whether every version of an object is kept.
@@ -112,7 +104,7 @@ impl StateBucket {
     /// # Errors
     /// The call failed.
     pub async fn is_versioned(&self) -> Result<bool, AwsError> {
-        let found = self.read("s3:GetBucketVersioning", "versioning").await?;
+        let found = self.read(Call::GetBucketVersioning, "versioning").await?;
         Ok(text(found.as_ref(), &["VersioningConfiguration", "Status"]) == "Enabled")
     }
 
@@ -123,7 +115,7 @@ impl StateBucket {
     pub async fn keep_versions(&self) -> Result<(), AwsError> {
         let body =
             format!("<VersioningConfiguration xmlns=\"{XMLNS}\"><Status>Enabled</Status></VersioningConfiguration>");
-        self.write("s3:PutBucketVersioning", "versioning", &body).await
+        self.write(Call::PutBucketVersioning, "versioning", &body).await
     }
 
     /// The KMS key that encrypts the bucket's objects, where the bucket uses one with a bucket key.
@@ -131,7 +123,7 @@ impl StateBucket {
     /// # Errors
     /// The call failed.
     pub async fn encryption(&self) -> Result<Option<String>, AwsError> {
-        let found = self.read("s3:GetEncryptionConfiguration", "encryption").await?;
+        let found = self.read(Call::GetEncryptionConfiguration, "encryption").await?;
         let rule = |path: &[&str]| {
             let path = [&["ServerSideEncryptionConfiguration", "Rule"], path].concat();
             text(found.as_ref(), &path)
@@ -153,7 +145,7 @@ impl StateBucket {
             "<ServerSideEncryptionConfiguration xmlns=\"{XMLNS}\"><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>aws:kms</SSEAlgorithm><KMSMasterKeyID>{}</KMSMasterKeyID></ApplyServerSideEncryptionByDefault><BucketKeyEnabled>true</BucketKeyEnabled></Rule></ServerSideEncryptionConfiguration>",
             escape(key)
         );
-        self.write("s3:PutEncryptionConfiguration", "encryption", &body).await
+        self.write(Call::PutEncryptionConfiguration, "encryption", &body).await
     }
 
     /// The ARN of a KMS key.
@@ -162,7 +154,7 @@ impl StateBucket {
     /// There is none, or the caller may not look at it.
     pub async fn key_arn(&self, key: &str) -> Result<String, AwsError> {
         let answer = self
-            .kms("DescribeKey", "kms:DescribeKey", &json!({ "KeyId": key }))
+            .kms("TrentService.DescribeKey", Call::DescribeKey, &json!({ "KeyId": key }))
             .await?;
         Ok(answer["KeyMetadata"]["Arn"].as_str().unwrap_or(key).to_owned())
     }
@@ -181,7 +173,7 @@ impl StateBucket {
             .json_call(
                 "tagging",
                 "ResourceGroupsTaggingAPI_20170126.GetResources",
-                "tag:GetResources",
+                Call::GetResources,
                 &filter,
             )
             .await?;
@@ -190,7 +182,7 @@ impl StateBucket {
                 continue;
             };
             let key = self
-                .kms("DescribeKey", "kms:DescribeKey", &json!({ "KeyId": arn }))
+                .kms("TrentService.DescribeKey", Call::DescribeKey, &json!({ "KeyId": arn }))
                 .await?;
             if key["KeyMetadata"]["KeyState"] == "Enabled" {
                 return Ok(Some(arn.to_owned()));
@@ -208,10 +200,14 @@ impl StateBucket {
             "Description": format!("Terraform states in {}", self.name),
             "Tags": [{ "TagKey": TAG, "TagValue": self.name }],
         });
-        let made = self.kms("CreateKey", "kms:CreateKey", &wanted).await?;
+        let made = self.kms("TrentService.CreateKey", Call::CreateKey, &wanted).await?;
         let arn = made["KeyMetadata"]["Arn"].as_str().unwrap_or_default().to_owned();
-        self.kms("EnableKeyRotation", "kms:EnableKeyRotation", &json!({ "KeyId": arn }))
-            .await?;
+        self.kms(
+            "TrentService.EnableKeyRotation",
+            Call::EnableKeyRotation,
+            &json!({ "KeyId": arn }),
+        )
+        .await?;
         Ok(arn)
     }
 
@@ -220,7 +216,7 @@ impl StateBucket {
     /// # Errors
     /// The call failed.
     pub async fn is_private(&self) -> Result<bool, AwsError> {
-        let found = self.read("s3:GetBucketPublicAccessBlock", "publicAccessBlock").await?;
+        let found = self.read(Call::GetBucketPublicAccessBlock, "publicAccessBlock").await?;
         Ok(PUBLIC_ACCESS
             .iter()
             .all(|setting| text(found.as_ref(), &["PublicAccessBlockConfiguration", setting]) == "true"))
@@ -234,7 +230,7 @@ impl StateBucket {
         let settings: String = PUBLIC_ACCESS.iter().map(|s| format!("<{s}>true</{s}>")).collect();
         let body =
             format!("<PublicAccessBlockConfiguration xmlns=\"{XMLNS}\">{settings}</PublicAccessBlockConfiguration>");
-        self.write("s3:PutBucketPublicAccessBlock", "publicAccessBlock", &body)
+        self.write(Call::PutBucketPublicAccessBlock, "publicAccessBlock", &body)
             .await
     }
 
@@ -243,7 +239,7 @@ impl StateBucket {
     /// # Errors
     /// The call failed.
     pub async fn is_owned_whole(&self) -> Result<bool, AwsError> {
-        let found = self.read("s3:GetBucketOwnershipControls", "ownershipControls").await?;
+        let found = self.read(Call::GetBucketOwnershipControls, "ownershipControls").await?;
         Ok(text(found.as_ref(), &["OwnershipControls", "Rule", "ObjectOwnership"]) == "BucketOwnerEnforced")
     }
 
@@ -255,7 +251,7 @@ impl StateBucket {
         let body = format!(
             "<OwnershipControls xmlns=\"{XMLNS}\"><Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule></OwnershipControls>"
         );
-        self.write("s3:PutBucketOwnershipControls", "ownershipControls", &body)
+        self.write(Call::PutBucketOwnershipControls, "ownershipControls", &body)
             .await
     }
 
@@ -264,17 +260,12 @@ impl StateBucket {
     /// # Errors
     /// The call failed.
     pub async fn policy_to_write(&self) -> Result<Option<Value>, AwsError> {
-        const CALL: &str = "s3:GetBucketPolicy";
-        let answer = self.send(CALL, Method::GET, "?policy", "").await?;
-        let mut policy = if answer.status.is_success() {
-            serde_json::from_str(&answer.text)
-                .map_err(|e| AwsError::new(CALL, None, format!("the answer is not JSON: {e}")))?
-        } else {
-            let error = refused(CALL, &answer);
-            if !error.is("NoSuchBucketPolicy") {
-                return Err(error);
-            }
-            json!({ "Version": "2012-10-17", "Statement": [] })
+        let mut policy = match self
+            .send(Call::GetBucketPolicy, "GET", "?policy", "", read_policy)
+            .await
+        {
+            Err(error) if error.is("NoSuchBucketPolicy") => json!({ "Version": "2012-10-17", "Statement": [] }),
+            found => found?,
         };
         let arn = format!("arn:{}:s3:::{}", self.aws.region.partition(), self.name);
         let ours = json!({
@@ -304,7 +295,7 @@ impl StateBucket {
     /// # Errors
     /// The call failed.
     pub async fn write_policy(&self, policy: &Value) -> Result<(), AwsError> {
-        self.write("s3:PutBucketPolicy", "policy", &policy.to_string()).await
+        self.write(Call::PutBucketPolicy, "policy", &policy.to_string()).await
     }
 
     /// Whether old versions go some day; `None` where the bucket has rules of its own, which are left alone.
@@ -312,7 +303,7 @@ impl StateBucket {
     /// # Errors
     /// The call failed.
     pub async fn drops_old_versions(&self) -> Result<Option<bool>, AwsError> {
-        let found = self.read("s3:GetLifecycleConfiguration", "lifecycle").await?;
+        let found = self.read(Call::GetLifecycleConfiguration, "lifecycle").await?;
         let rules = found.as_ref().map(|f| f.all(&["LifecycleConfiguration", "Rule"]));
         let rules = rules.unwrap_or_default();
         if rules.iter().any(|rule| rule.text_at(&["ID"]) == OLD_VERSIONS) {
@@ -329,7 +320,7 @@ impl StateBucket {
         let body = format!(
             "<LifecycleConfiguration xmlns=\"{XMLNS}\"><Rule><ID>{OLD_VERSIONS}</ID><Filter><Prefix></Prefix></Filter><Status>Enabled</Status><NoncurrentVersionExpiration><NoncurrentDays>{OLD_DAYS}</NoncurrentDays><NewerNoncurrentVersions>{OLD_KEPT}</NewerNoncurrentVersions></NoncurrentVersionExpiration><AbortIncompleteMultipartUpload><DaysAfterInitiation>7</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule></LifecycleConfiguration>"
         );
-        self.write("s3:PutLifecycleConfiguration", "lifecycle", &body).await
+        self.write(Call::PutLifecycleConfiguration, "lifecycle", &body).await
     }
 
     /// The bucket's tags with the one that says what it is for; `None` where it has it already.
@@ -337,7 +328,7 @@ impl StateBucket {
     /// # Errors
     /// The call failed.
     pub async fn tags_to_write(&self) -> Result<Option<Vec<(String, String)>>, AwsError> {
-        let found = self.read("s3:GetBucketTagging", "tagging").await?;
+        let found = self.read(Call::GetBucketTagging, "tagging").await?;
         let tags = found.as_ref().map(|f| f.all(&["Tagging", "TagSet", "Tag"]));
         let mut tags: Vec<(String, String)> = tags
             .unwrap_or_default()
@@ -363,46 +354,47 @@ impl StateBucket {
             .map(|(key, value)| format!("<Tag><Key>{}</Key><Value>{}</Value></Tag>", escape(key), escape(value)))
             .collect();
         let body = format!("<Tagging xmlns=\"{XMLNS}\"><TagSet>{tags}</TagSet></Tagging>");
-        self.write("s3:PutBucketTagging", "tagging", &body).await
+        self.write(Call::PutBucketTagging, "tagging", &body).await
     }
 
     /// A part of the bucket's configuration.
-    async fn read(&self, call: &'static str, part: &str) -> Read {
-        let answer = self.send(call, Method::GET, &format!("?{part}"), "").await?;
-        if answer.status.is_success() {
-            let document =
-                parse(&answer.text).map_err(|e| AwsError::new(call, None, format!("the answer is not XML: {e}")))?;
-            return Ok(Some(document));
+    async fn read(&self, call: Call, part: &str) -> Read {
+        match self.send(call, "GET", &format!("?{part}"), "", read_xml).await {
+            Ok(document) => Ok(Some(document)),
+            // Each part has a code of its own for "there is none".
+            Err(error) => match error.code.as_deref() {
+                Some(
+                    "ServerSideEncryptionConfigurationNotFoundError"
+                    | "NoSuchPublicAccessBlockConfiguration"
+                    | "OwnershipControlsNotFoundError"
+                    | "NoSuchLifecycleConfiguration"
+                    | "NoSuchTagSet",
+                ) => Ok(None),
+                _ => Err(error),
+            },
         }
-        let error = refused(call, &answer);
-        // Each part has a code of its own for "there is none".
-        let none = error.code.as_deref().is_some_and(|code| {
-            [
-                "ServerSideEncryptionConfigurationNotFoundError",
-                "NoSuchPublicAccessBlockConfiguration",
-                "OwnershipControlsNotFoundError",
-                "NoSuchLifecycleConfiguration",
-                "NoSuchTagSet",
-            ]
-            .contains(&code)
-        });
-        if none { Ok(None) } else { Err(error) }
     }
 
-    async fn write(&self, call: &'static str, part: &str, body: &str) -> Result<(), AwsError> {
-        let answer = self.send(call, Method::PUT, &format!("?{part}"), body).await?;
-        if answer.status.is_success() {
-            return Ok(());
-        }
-        Err(refused(call, &answer))
+    async fn write(&self, call: Call, part: &str, body: &str) -> Result<(), AwsError> {
+        self.send(call, "PUT", &format!("?{part}"), body, done).await
     }
 
-    async fn send(&self, call: &'static str, method: Method, query: &str, body: &str) -> Result<Response, AwsError> {
-        let checksum = STANDARD.encode(Sha256::digest(body.as_bytes()));
+    async fn send<O>(
+        &self,
+        call: Call,
+        method: &'static str,
+        query: &str,
+        body: &str,
+        read: super::signed::Read<O>,
+    ) -> Result<O, AwsError>
+    where
+        O: std::fmt::Debug + Send + Sync + 'static,
+    {
         // A bucket whose name has changed hands is refused, whatever its policy would allow.
-        let mut headers = vec![("x-amz-expected-bucket-owner", self.account.as_str())];
-        if method == Method::PUT {
-            headers.push(("x-amz-checksum-sha256", &checksum));
+        let mut headers = vec![("x-amz-expected-bucket-owner", self.account.clone())];
+        if method == "PUT" {
+            let checksum = STANDARD.encode(Sha256::digest(body.as_bytes()));
+            headers.push(("x-amz-checksum-sha256", checksum));
         }
         let request = Request {
             service: "s3",
@@ -410,17 +402,15 @@ impl StateBucket {
             call,
             method,
             // By path: a name with dots in it has no certificate as a host.
-            path: &format!("/{}{query}", self.name),
-            headers: &headers,
-            body,
+            path: format!("/{}{query}", self.name),
+            headers,
+            body: body.to_owned(),
         };
-        self.aws.signed(&request).await
+        self.aws.signed(request, read).await
     }
 
-    async fn kms(&self, action: &str, call: &'static str, body: &Value) -> Result<Value, AwsError> {
-        self.aws
-            .json_call("kms", &format!("TrentService.{action}"), call, body)
-            .await
+    async fn kms(&self, target: &'static str, call: Call, body: &Value) -> Result<Value, AwsError> {
+        self.aws.json_call("kms", target, call, body).await
     }
 }
 
@@ -437,13 +427,29 @@ fn text(document: Option<&Element>, path: &[&str]) -> String {
     document.map_or_else(String::new, |d| d.text_at(path).to_owned())
 }
 
-/// The error of an answer. S3 says nothing in the answer to a HEAD but its status.
-fn refused(call: &'static str, answer: &Response) -> AwsError {
-    let document = parse(&answer.text).unwrap_or_default();
-    let at = |leaf: &str| Some(document.text_at(&["Error", leaf]).to_owned()).filter(|t| !t.is_empty());
-    AwsError::new(
-        call,
-        at("Code").or_else(|| Some(answer.status.as_u16().to_string())),
-        at("Message").unwrap_or_else(|| answer.status.to_string()),
-    )
+/// Status and region of a bucket. S3 tells nothing else in the answer to a HEAD, and both also where it refuses.
+fn look(answer: &Answer<'_>) -> Result<(u16, Option<String>), Failure> {
+    let region = answer.header("x-amz-bucket-region").map(str::to_owned);
+    match answer.status() {
+        status @ (200 | 403 | 404) => Ok((status, region)),
+        status @ 300..=499 if region.is_some() => Ok((status, region)),
+        status => read_xml(answer).map(|_| (status, None)),
+    }
+}
+
+/// Nothing but whether it was done.
+fn done(answer: &Answer<'_>) -> Result<(), Failure> {
+    if answer.is_success() {
+        return Ok(());
+    }
+    read_xml(answer).map(drop)
+}
+
+/// The document of a policy, which is JSON where errors are XML.
+fn read_policy(answer: &Answer<'_>) -> Result<Value, Failure> {
+    if answer.is_success() {
+        return serde_json::from_str(answer.text)
+            .map_err(|e| Failure::Unreadable(format!("the answer is not JSON: {e}")));
+    }
+    read_xml(answer).map(|_| Value::Null)
 }

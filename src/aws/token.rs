@@ -1,4 +1,4 @@
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign};
 use aws_sigv4::sign::v4;
@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use super::{Aws, AwsError};
+use super::{Aws, AwsError, Call};
 
 /// A bearer token that an EKS cluster accepts: a presigned `GetCallerIdentity` request that names the cluster, as
 /// aws-iam-authenticator defines it
@@ -31,11 +31,12 @@ impl Aws {
     /// # Errors
     /// There are no credentials.
     pub async fn cluster_token(&self, cluster: &str) -> Result<ClusterToken, AwsError> {
-        const CALL: &str = "sts:GetCallerIdentity";
+        const CALL: Call = Call::GetCallerIdentity;
         let failed =
             |e: &dyn std::fmt::Display| AwsError::new(CALL, None, format!("cannot sign the cluster token: {e}"));
         let identity = self.credentials(CALL).await?.into();
-        let now = SystemTime::now();
+        // A clock that is wrong would make a token that no cluster takes.
+        let now = self.clock.now();
         let mut settings = SigningSettings::default();
         settings.signature_location = SignatureLocation::QueryParams;
         settings.expires_in = Some(Duration::from_secs(PRESIGNED_SECONDS));

@@ -176,6 +176,12 @@ pub enum Command {
         #[arg(long)]
         commit: bool,
     },
+    /// Print the IAM policy that an environment needs
+    IamPolicy {
+        /// Environment
+        #[arg(value_name = "ENV")]
+        environment: String,
+    },
     /// Print the JSON Schema of environment files
     Schema,
     /// Print a completion script
@@ -373,6 +379,7 @@ impl Command {
             Self::Sandbox(Sandbox::Supervise { .. }) => "sandbox supervise",
             Self::Sandbox(Sandbox::Exec { .. }) => "sandbox exec",
             Self::Bump { .. } => "bump",
+            Self::IamPolicy { .. } => "iam-policy",
             Self::Schema => "schema",
             Self::Completions { .. } => "completions",
         }
@@ -390,6 +397,7 @@ impl Command {
             | Self::Kubeconfig { environment, .. }
             | Self::Token { environment }
             | Self::Backend(Backend::Create { environment } | Backend::Migrate { environment, .. })
+            | Self::IamPolicy { environment }
             | Self::Rotate(
                 Rotate::ArgocdPassword(RotateArguments { environment, .. })
                 | Rotate::DeployKey(RotateArguments { environment, .. }),

@@ -4,6 +4,7 @@ mod backend;
 mod bump;
 mod completions;
 mod down;
+mod iam_policy;
 mod init;
 mod kubeconfig;
 mod load;
@@ -173,6 +174,7 @@ async fn run(cli: Cli, printer: Printer) -> Result<u8> {
             environment,
             commit,
         } => bump::run(&session, &chart, &image_tag, environment, commit).await,
+        Command::IamPolicy { environment } => iam_policy::run(&session, &environment),
         Command::Schema => schema::run(&session),
         Command::Completions { shell } => completions::run(&session, shell),
     }

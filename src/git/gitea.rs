@@ -7,6 +7,7 @@ use url::Url;
 
 use super::host::{DeployKeyHost, HostError, RegisteredKey, Registration, key_data};
 use super::http::{Api, Refusal};
+use crate::patience::Patience;
 
 /// Keys a page; Gitea's own limit is 50 (`[api] MAX_RESPONSE_ITEMS`), and it gives fewer where that is set lower.
 const PER_PAGE: usize = 50;
@@ -29,10 +30,10 @@ struct Key {
 impl Gitea {
     /// For `owner/name` at the API `base`, such as `https://codeberg.org/api/v1`.
     #[must_use]
-    pub fn new(base: &Url, repository: &str, token: Option<SecretString>) -> Self {
+    pub fn new(base: &Url, repository: &str, token: Option<SecretString>, patience: Patience) -> Self {
         const HEADERS: &[(&str, &str)] = &[("accept", "application/json")];
         Self {
-            api: Api::new(base.as_str(), repository, HEADERS, "token", token),
+            api: Api::new(base.as_str(), repository, HEADERS, "token", token, patience),
         }
     }
 

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::host::{DeployKeyHost, HostError, RegisteredKey, Registration, key_data};
 use super::http::{Api, Refusal};
+use crate::patience::Patience;
 
 /// Deploy keys on GitHub or GitHub Enterprise Server
 /// (<https://docs.github.com/en/rest/deploy-keys/deploy-keys>, API version 2022-11-28).
@@ -33,14 +34,14 @@ struct Problem {
 impl Github {
     /// For `owner/name` at the API `base`, by default GitHub's own.
     #[must_use]
-    pub fn new(base: Option<&Url>, repository: &str, token: Option<SecretString>) -> Self {
+    pub fn new(base: Option<&Url>, repository: &str, token: Option<SecretString>, patience: Patience) -> Self {
         const HEADERS: &[(&str, &str)] = &[
             ("accept", "application/vnd.github+json"),
             ("x-github-api-version", "2022-11-28"),
         ];
         let base = base.map_or("https://api.github.com", Url::as_str);
         Self {
-            api: Api::new(base, repository, HEADERS, "Bearer", token),
+            api: Api::new(base, repository, HEADERS, "Bearer", token, patience),
         }
     }
 

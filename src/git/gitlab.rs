@@ -7,6 +7,7 @@ use url::Url;
 
 use super::host::{DeployKeyHost, HostError, RegisteredKey, Registration, key_data};
 use super::http::{Api, Refusal};
+use crate::patience::Patience;
 
 /// Deploy keys on GitLab, GitLab.com or self-managed (<https://docs.gitlab.com/api/deploy_keys/>, API v4).
 #[derive(Debug)]
@@ -29,12 +30,12 @@ struct Key {
 impl Gitlab {
     /// For the project `group/.../name` at the API `base`, such as `https://gitlab.com/api/v4`.
     #[must_use]
-    pub fn new(base: &Url, project: &str, token: Option<SecretString>) -> Self {
+    pub fn new(base: &Url, project: &str, token: Option<SecretString>, patience: Patience) -> Self {
         const HEADERS: &[(&str, &str)] = &[("accept", "application/json")];
         Self {
             // Personal, project and group access tokens are taken as bearer tokens, and so are those of OAuth, which
             // `glab auth login` may hold.
-            api: Api::new(base.as_str(), project, HEADERS, "Bearer", token),
+            api: Api::new(base.as_str(), project, HEADERS, "Bearer", token, patience),
             project: url::form_urlencoded::byte_serialize(project.as_bytes()).collect(),
         }
     }

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderValue};
+use backon::BackoffBuilder as _;
+use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 
 use super::HostError;
+use crate::patience::Patience;
 
-/// Longest wait that a rate limit may ask for before the call is given up.
-const LONGEST_WAIT: Duration = Duration::from_secs(90);
-/// Tries of a call that can be helped by trying again.
-const ATTEMPTS: u32 = 4;
+/// How long GitHub asks to wait where it says that its secondary limit is reached and not until when
+/// (<https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api#handle-rate-limit-errors-appropriately>).
+const SECONDARY_LIMIT: HeaderValue = HeaderValue::from_static("60");
 /// Most pages of a list: a host that never ends one is not waited for.
 const MOST_PAGES: usize = 100;
 
@@ -29,6 +30,7 @@ pub(super) struct Api {
     /// Scheme of the `Authorization` header.
     scheme: &'static str,
     token: Option<SecretString>,
+    patience: Patience,
 }
 
 /// A list's page, and where the next one is.
@@ -45,6 +47,7 @@ impl Api {
         headers: &'static [(&'static str, &'static str)],
         scheme: &'static str,
         token: Option<SecretString>,
+        patience: Patience,
     ) -> Self {
         Self {
             client: reqwest::Client::new(),
@@ -53,6 +56,7 @@ impl Api {
             headers,
             scheme,
             token,
+            patience,
         }
     }
 
@@ -83,54 +87,64 @@ impl Api {
         body: Option<&Value>,
         what: &str,
     ) -> Result<Response, HostError> {
-        let mut attempt = 0_u32;
+        let mut pauses = self.patience.pauses().build();
         loop {
-            attempt += 1;
-            let mut request = self
-                .client
-                .request(method.clone(), url)
-                .timeout(Duration::from_secs(30))
-                .header("user-agent", concat!("mfsre/", env!("CARGO_PKG_VERSION")));
-            for (name, value) in self.headers {
-                request = request.header(*name, *value);
-            }
-            if let Some(token) = &self.token {
-                let value = HeaderValue::try_from(format!("{} {}", self.scheme, token.expose_secret()));
-                let mut value = value.map_err(|_| {
-                    let message = "the token has characters that no token has";
-                    self.error(
-                        what,
-                        message,
-                        "look at where it comes from: a file or variable with more than the token",
-                    )
-                })?;
-                value.set_sensitive(true);
-                request = request.header(AUTHORIZATION, value);
-            }
-            if let Some(body) = body {
-                request = request.json(body);
-            }
-            let response = match request.send().await {
-                Ok(response) => response,
-                Err(error) if attempt < ATTEMPTS && (method != Method::POST || error.is_connect()) => {
-                    tokio::time::sleep(Duration::from_millis(300 << attempt)).await;
-                    continue;
-                }
-                Err(error) => return Err(self.error(what, reason(error), "check the network and git.api_url")),
+            let sent = self.once(&method, url, body, what).await?;
+            let pause = pauses.next();
+            let pause = match (&sent, pause) {
+                (_, None) => None,
+                (Ok(response), Some(pause)) => match wait_for(response) {
+                    Some(wait) => (wait <= self.patience.longest_pause).then_some(wait),
+                    None => response.status().is_server_error().then_some(pause),
+                },
+                (Err(error), pause) => pause.filter(|_| method != Method::POST || error.is_connect()),
             };
-            if attempt < ATTEMPTS
-                && let Some(wait) = wait_for(&response)
-                && wait <= LONGEST_WAIT
-            {
-                tokio::time::sleep(wait).await;
-                continue;
+            match (pause, sent) {
+                (Some(pause), _) => tokio::time::sleep(pause).await,
+                (None, Ok(response)) => return Ok(response),
+                (None, Err(error)) => {
+                    return Err(self.error(what, reason(error), "check the network and git.api_url"));
+                }
             }
-            if response.status().is_server_error() && attempt < ATTEMPTS {
-                tokio::time::sleep(Duration::from_millis(300 << attempt)).await;
-                continue;
-            }
-            return Ok(response);
         }
+    }
+
+    /// Sends the request once and reads the whole answer.
+    async fn once(
+        &self,
+        method: &Method,
+        url: &str,
+        body: Option<&Value>,
+        what: &str,
+    ) -> Result<Result<Response, reqwest::Error>, HostError> {
+        let mut request = self
+            .client
+            .request(method.clone(), url)
+            .timeout(self.patience.answer)
+            .header("user-agent", concat!("mfsre/", env!("CARGO_PKG_VERSION")));
+        for (name, value) in self.headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(token) = &self.token {
+            let value = HeaderValue::try_from(format!("{} {}", self.scheme, token.expose_secret()));
+            let mut value = value.map_err(|_| {
+                let message = "the token has characters that no token has";
+                self.error(
+                    what,
+                    message,
+                    "look at where it comes from: a file or variable with more than the token",
+                )
+            })?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        Ok(match request.send().await {
+            Ok(response) => whole(response).await,
+            Err(error) => Err(error),
+        })
     }
 
     /// Every item of the list at `url`. `page` names the n-th page where the host gives no link to it.
@@ -179,6 +193,20 @@ impl Api {
             self.error("look for", format!("error decoding response body: {e}"), hint)
         })
     }
+}
+
+/// The answer with its body, which can be cut off as the head can.
+async fn whole(response: Response) -> Result<Response, reqwest::Error> {
+    let mut head = http::Response::new(());
+    *head.status_mut() = response.status();
+    *head.headers_mut() = response.headers().clone();
+    let body = response.bytes().await?;
+    let limited =
+        matches!(head.status().as_u16(), 403 | 429) && String::from_utf8_lossy(&body).contains("secondary rate limit");
+    if limited && !head.headers().contains_key(RETRY_AFTER) {
+        head.headers_mut().insert(RETRY_AFTER, SECONDARY_LIMIT);
+    }
+    Ok(Response::from(head.map(|()| body)))
 }
 
 /// Why a list could not be had.

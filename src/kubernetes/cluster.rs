@@ -6,33 +6,21 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
 use kube::api::{Api, DeleteParams, DynamicObject, GetParams, ListParams, Patch, PatchParams, PostParams};
+use kube::client::ClientBuilder;
 use kube::core::GroupVersionKind;
 use kube::discovery::{ApiCapabilities, ApiResource, Scope};
 use kube::{Client, Config};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tokio::sync::Mutex;
+use tower::util::MapResponseLayer;
 
 use super::KubernetesError;
+use super::retry::Pushback;
+use crate::patience::Patience;
 
-/// Tries of a call that can be helped by trying again.
-const ATTEMPTS: u32 = 6;
-
-/// Evaluates a block that awaits and returns a result, again where trying again can help.
-macro_rules! retry {
-    ($call:block) => {{
-        let mut attempt = 0_u32;
-        loop {
-            attempt += 1;
-            match async { $call }.await {
-                Err(error) if KubernetesError::is_transient(&error) && attempt < ATTEMPTS => {
-                    tokio::time::sleep(Duration::from_millis(250 << attempt)).await;
-                }
-                result => break result,
-            }
-        }
-    }};
-}
+/// Longest wait for a connection.
+const LONGEST_CONNECT: Duration = Duration::from_secs(10);
 
 /// Makes bearer tokens, and says until when each is good.
 pub trait TokenSource: Send + Sync {
@@ -126,6 +114,8 @@ pub struct Kubernetes {
     endpoint: String,
     certificate_authority: Vec<u8>,
     tokens: Arc<dyn TokenSource>,
+    pub(super) patience: Patience,
+    pub(super) pushback: Pushback,
     state: Arc<Mutex<State>>,
 }
 
@@ -137,11 +127,13 @@ struct State {
 
 impl Kubernetes {
     /// The cluster at `endpoint` whose certificate is signed by `certificate_authority` (PEM).
-    pub fn new(endpoint: &str, certificate_authority: &[u8], tokens: Arc<dyn TokenSource>) -> Self {
+    pub fn new(endpoint: &str, certificate_authority: &[u8], tokens: Arc<dyn TokenSource>, patience: Patience) -> Self {
         Self {
             endpoint: endpoint.to_owned(),
             certificate_authority: certificate_authority.to_vec(),
             tokens,
+            patience,
+            pushback: Pushback::default(),
             state: Arc::default(),
         }
     }
@@ -172,10 +164,17 @@ impl Kubernetes {
             ));
         }
         config.root_cert = Some(certificates);
-        config.connect_timeout = Some(Duration::from_secs(10));
-        config.read_timeout = Some(Duration::from_secs(60));
+        config.connect_timeout = Some(LONGEST_CONNECT.min(self.patience.answer));
+        // An admission webhook may take half a minute of its own.
+        config.read_timeout = Some(self.patience.answer * 2);
+        // What is tried again is decided in one place, for every kind of failure.
+        config.default_retry = false;
         config.auth_info.token = Some(token.expose_secret().to_owned().into());
-        let client = Client::try_from(config).map_err(|e| failed(e.to_string()))?;
+        let pushback = self.pushback.clone();
+        let client = ClientBuilder::try_from(config)
+            .map_err(|e| failed(e.to_string()))?
+            .with_layer(&MapResponseLayer::new(move |response| pushback.notice(response)))
+            .build();
         state.client = Some((client.clone(), expires));
         Ok(client)
     }
@@ -224,7 +223,7 @@ impl Kubernetes {
     /// The API refuses it, also after some tries.
     pub async fn apply(&self, object: &Value, manager: &str) -> Result<Applied, KubernetesError> {
         let id = ObjectId::of(object)?;
-        retry!({
+        self.retry(|| async {
             let api = self.api(&id.api_version, &id.kind, id.namespace.as_deref()).await?;
             let failed = |verb| {
                 let object = id.to_string();
@@ -250,6 +249,7 @@ impl Kubernetes {
                 Applied::Changed
             })
         })
+        .await
     }
 
     /// Applies `object` as `manager` if it is still at `version`, the resource version that was read before; says whether
@@ -261,7 +261,7 @@ impl Kubernetes {
         let id = ObjectId::of(object)?;
         let mut object = object.clone();
         object["metadata"]["resourceVersion"] = version.into();
-        retry!({
+        self.retry(|| async {
             let api = self.api(&id.api_version, &id.kind, id.namespace.as_deref()).await?;
             let params = PatchParams::apply(manager).force();
             match api.patch(&id.name, &params, &Patch::Apply(&object)).await {
@@ -274,6 +274,7 @@ impl Kubernetes {
                 }),
             }
         })
+        .await
     }
 
     /// The API server's time, in whole seconds: the clock that what runs in the cluster goes by.
@@ -281,7 +282,7 @@ impl Kubernetes {
     /// # Errors
     /// The API cannot be asked.
     pub async fn clock(&self) -> Result<Timestamp, KubernetesError> {
-        retry!({
+        self.retry(|| async {
             let api: Api<SelfSubjectReview> = Api::all(self.client().await?);
             let answer = api
                 .create(&PostParams::default(), &SelfSubjectReview::default())
@@ -297,6 +298,7 @@ impl Kubernetes {
                 .creation_timestamp
                 .map_or_else(Timestamp::now, |time| time.0))
         })
+        .await
     }
 
     /// The object, where it and its kind are there.
@@ -304,7 +306,7 @@ impl Kubernetes {
     /// # Errors
     /// The API cannot be asked.
     pub async fn get(&self, id: &ObjectId) -> Result<Option<Value>, KubernetesError> {
-        retry!({
+        self.retry(|| async {
             let api = match self.api(&id.api_version, &id.kind, id.namespace.as_deref()).await {
                 Err(error) if error.status() == Some(404) || missing_kind(&error) => return Ok(None),
                 api => api?,
@@ -316,6 +318,7 @@ impl Kubernetes {
             })?;
             Ok(found.map(|o| to_value(&o)))
         })
+        .await
     }
 
     /// The objects of a kind; none where the kind is not there.
@@ -328,7 +331,7 @@ impl Kubernetes {
         kind: &str,
         namespace: Option<&str>,
     ) -> Result<Vec<Value>, KubernetesError> {
-        retry!({
+        self.retry(|| async {
             let api = match self.api(api_version, kind, namespace).await {
                 Err(error) if error.status() == Some(404) || missing_kind(&error) => return Ok(Vec::new()),
                 api => api?,
@@ -343,6 +346,7 @@ impl Kubernetes {
                 })?;
             Ok(list.items.iter().map(to_value).collect())
         })
+        .await
     }
 
     /// What the API answers to a GET of `parent/name`, which need not be an object. Asked once: whoever observes wants
@@ -367,7 +371,7 @@ impl Kubernetes {
     /// # Errors
     /// The API refuses it.
     pub async fn merge(&self, id: &ObjectId, patch: &Value) -> Result<(), KubernetesError> {
-        retry!({
+        self.retry(|| async {
             let api = self.api(&id.api_version, &id.kind, id.namespace.as_deref()).await?;
             api.patch(&id.name, &PatchParams::default(), &Patch::Merge(patch))
                 .await
@@ -378,6 +382,7 @@ impl Kubernetes {
                 })?;
             Ok(())
         })
+        .await
     }
 
     /// Deletes an object, its dependents in the background; says whether it was there.
@@ -385,7 +390,7 @@ impl Kubernetes {
     /// # Errors
     /// The API refuses it.
     pub async fn delete(&self, id: &ObjectId) -> Result<bool, KubernetesError> {
-        retry!({
+        self.retry(|| async {
             let api = match self.api(&id.api_version, &id.kind, id.namespace.as_deref()).await {
                 Err(error) if error.status() == Some(404) || missing_kind(&error) => return Ok(false),
                 api => api?,
@@ -400,6 +405,7 @@ impl Kubernetes {
                 }),
             }
         })
+        .await
     }
 
     /// The server's version, which also shows that it can be reached and knows us.
@@ -407,7 +413,7 @@ impl Kubernetes {
     /// # Errors
     /// It cannot be reached.
     pub async fn version(&self) -> Result<String, KubernetesError> {
-        retry!({
+        self.retry(|| async {
             let client = self.client().await?;
             let version = client.apiserver_version().await.map_err(|e| KubernetesError::Call {
                 verb: "reach",
@@ -416,6 +422,12 @@ impl Kubernetes {
             })?;
             Ok(version.git_version)
         })
+        .await
+    }
+
+    /// Forgets the client with its token; the next call makes another.
+    pub(super) async fn forget_client(&self) {
+        self.state.lock().await.client = None;
     }
 
     /// Forgets which kinds there are, after new ones were defined.

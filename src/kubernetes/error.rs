@@ -80,18 +80,82 @@ impl KubernetesError {
         }
     }
 
+    /// Whether the API does not know who calls: an unknown principal, or a token that has expired.
+    pub(super) fn is_unknown_caller(&self) -> bool {
+        self.status() == Some(401)
+    }
+
+    /// The API's own words.
+    fn message(&self) -> &str {
+        match self {
+            Self::Call { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => &status.message,
+                _ => "",
+            },
+            _ => "",
+        }
+    }
+
     /// What to do next.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        match self.status() {
-            Some(401) => Some("the cluster does not know you: add your IAM role or user to access.administrators and run `mfsre up` again".into()),
-            Some(403) => Some("the cluster knows you and does not allow this: your access entry needs AmazonEKSClusterAdminPolicy".into()),
-            Some(_) => None,
+        let message = self.message();
+        let hint = match self.status() {
+            Some(500..=599) if message.contains("failed calling webhook") => {
+                "an admission webhook that must allow this does not answer: look at what serves it (kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations), and run the same command again once it does"
+            }
+            Some(_) if message.contains("admission webhook") => {
+                "a policy of this cluster does not allow it: ask whoever keeps the admission webhook that is named above"
+            }
+            Some(401) => {
+                "the cluster does not know you: add your IAM role or user to access.administrators and run `mfsre up` again; if it knew you before, your AWS session has expired: sign in again and run the same command again"
+            }
+            Some(403) => {
+                "the cluster knows you and does not allow this: your access entry needs AmazonEKSClusterAdminPolicy"
+            }
+            Some(409) => {
+                "something else changes it all the time: look who (kubectl get -o yaml --show-managed-fields), and run the same command again"
+            }
+            Some(429) => {
+                "the API server has too many requests: wait a minute and run the same command again; what was done stands"
+            }
+            Some(500..=599) => {
+                "the API server has a disturbance: wait a minute and run the same command again; what was done stands"
+            }
+            Some(_) => return None,
             None => match self {
-                Self::NoPod { selector, namespace } => Some(format!("look at it with `kubectl -n {namespace} get pods -l {selector}`, and run the same command again once it is ready")),
-                Self::Call { .. } => Some("check that this machine reaches the cluster's endpoint (cluster.public_access_cidrs, VPN)".into()),
-                _ => None,
+                Self::NoPod { selector, namespace } => {
+                    return Some(format!(
+                        "look at it with `kubectl -n {namespace} get pods -l {selector}`, and run the same command again once it is ready"
+                    ));
+                }
+                Self::Call { .. } => {
+                    "check that this machine reaches the cluster's endpoint (cluster.public_access_cidrs, VPN), and run the same command again; what was done stands"
+                }
+                Self::Token(_) => {
+                    "sign in to AWS again (for example aws sso login) and run the same command again; what was done stands, and it goes on from there"
+                }
+                Self::Kubeconfig { source, .. } => return io_hint(source.kind()).map(str::to_owned),
+                Self::BadKubeconfig { .. } => {
+                    "mend or move the file, or name another with --file; it was left as it is"
+                }
+                _ => return None,
             },
+        };
+        Some(hint.to_owned())
+    }
+}
+
+/// The next step where a kubeconfig cannot be written; it is then as it was.
+fn io_hint(kind: std::io::ErrorKind) -> Option<&'static str> {
+    use std::io::ErrorKind as Kind;
+    match kind {
+        Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge => {
+            Some("free some disk space and run the same command again; the file is as it was")
         }
+        Kind::PermissionDenied | Kind::ReadOnlyFilesystem => {
+            Some("make the folder writable for you, or name another file with --file; the file is as it was")
+        }
+        _ => None,
     }
 }

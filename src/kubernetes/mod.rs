@@ -6,6 +6,7 @@ mod contents;
 mod error;
 mod forward;
 mod kubeconfig;
+mod retry;
 
 pub use application::{ApplicationStatus, Condition, RefreshedApplication};
 pub use cluster::{Applied, Kubernetes, ObjectId, TokenSource};

@@ -13,6 +13,28 @@ impl Region {
         &self.0
     }
 
+    /// The partition, as ARNs name it
+    /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html#arns-syntax>).
+    #[must_use]
+    pub fn partition(&self) -> &'static str {
+        match self.0.split('-').next() {
+            Some("cn") => "aws-cn",
+            Some("us") if self.0.starts_with("us-gov-") => "aws-us-gov",
+            _ => "aws",
+        }
+    }
+
+    /// The region for which calls of services are signed that have one endpoint for the whole partition, as IAM has
+    /// (<https://docs.aws.amazon.com/general/latest/gr/iam-service.html>).
+    #[must_use]
+    pub fn global(&self) -> &'static str {
+        match self.partition() {
+            "aws-cn" => "cn-north-1",
+            "aws-us-gov" => "us-gov-west-1",
+            _ => "us-east-1",
+        }
+    }
+
     /// The partition's DNS suffix, as in the endpoint tables of the AWS SDKs.
     #[must_use]
     pub fn dns_suffix(&self) -> &'static str {
@@ -20,16 +42,6 @@ impl Region {
             "amazonaws.com.cn"
         } else {
             "amazonaws.com"
-        }
-    }
-
-    /// The partition, as it stands in ARNs.
-    #[must_use]
-    pub fn partition(&self) -> &'static str {
-        match self.0.as_str() {
-            r if r.starts_with("cn-") => "aws-cn",
-            r if r.starts_with("us-gov-") => "aws-us-gov",
-            _ => "aws",
         }
     }
 }

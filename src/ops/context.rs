@@ -179,6 +179,7 @@ impl Context {
             &cluster.endpoint,
             &cluster.certificate_authority,
             super::platform::tokens(&aws, &name),
+            self.platform()?.aws.patience,
         ));
         Ok(true)
     }

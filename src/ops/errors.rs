@@ -2,7 +2,7 @@
 
 use crate::argocd::ArgoCdError;
 use crate::aws::AwsError;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, storage_hint};
 use crate::git::{CheckoutError, GitError, HostError, KeyError, TokenError};
 use crate::kubernetes::KubernetesError;
 use crate::render::RenderError;
@@ -169,6 +169,7 @@ impl From<TerraformError> for Error {
                 )
                 .hint("nothing was changed by this run; run the same command again, which plans anew");
             }
+            TerraformError::Io { source, .. } => storage_hint(source.kind()).map(str::to_owned),
             TerraformError::Failed { .. } => Some(state_hint(&text).unwrap_or_else(|| failed_hint(&text).to_owned())),
             _ => None,
         };
@@ -230,6 +231,10 @@ fn failed_hint(text: &str) -> &'static str {
         "the provider registry cannot be reached: set mirrors.terraform_providers to a filesystem mirror"
     } else if has("AlreadyExists") || has("already exists") {
         "it is on AWS and not in the state, as when an earlier run was interrupted while it was created: take it into the state with `terraform import ADDRESS ID` in infra/NAME, or remove it, and run the same command again"
+    } else if has("no space left on device") || has("file too large") {
+        "free some disk space and run the same command again; what was done so far is in the state"
+    } else if has("read-only file system") {
+        "make the folder writable for you and run the same command again; what was done so far is in the state"
     } else if has("lock file") {
         "run `mfsre render` to restore infra/NAME/.terraform.lock.hcl, or remove it where the blueprint brings none: the next run writes it anew"
     } else {

@@ -5,9 +5,10 @@ use jiff::civil::Date;
 use serde::Serialize;
 
 use crate::config::{Project, schema};
-use crate::error::{Error, ErrorKind, IoContext as _, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EnvironmentName, RepositoryUrl, Scalar as _};
 use crate::render::pipeline;
+use crate::render::tree::write_atomically;
 
 /// What `init` shall make.
 #[derive(Debug, Clone)]
@@ -96,10 +97,8 @@ pub fn init(root: &Path, options: &InitOptions) -> Result<InitSummary> {
             summary.kept.push(path);
             continue;
         }
-        if let Some(dir) = target.parent() {
-            std::fs::create_dir_all(dir).or_cannot(|| format!("create {}", dir.display()))?;
-        }
-        std::fs::write(&target, contents).or_cannot(|| format!("write {}", target.display()))?;
+        // Whole or not at all: what is there already is kept the next time.
+        write_atomically(&target, contents.as_ref())?;
         summary.written.push(path);
     }
     Ok(summary)

@@ -11,6 +11,7 @@ mod context;
 mod credentials;
 mod down;
 mod errors;
+mod iam_policy;
 mod infrastructure;
 mod init;
 mod load;
@@ -27,6 +28,7 @@ pub use backend::{BucketSummary, MigrationSummary, create_backend, migrate_backe
 pub use bump::{BumpOptions, BumpSummary, ChangedValue, bump};
 pub use context::{Context, Options};
 pub use down::{DownSummary, down};
+pub use iam_policy::{IamPolicies, Policy, Statement, iam_policies};
 pub use infrastructure::plan;
 pub use init::{InitOptions, InitSummary, init};
 pub use load::{Delays, LoadOptions, LoadSummary, LoadView, Requests, Sample, Scaling, load};

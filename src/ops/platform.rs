@@ -1,5 +1,6 @@
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use crate::config::{Environment, GitHost};
 use crate::error::Result;
 use crate::git::{DeployKeyHost, Gitea, Github, Gitlab, Manual, TokenSource};
 use crate::kubernetes;
+use crate::patience::Patience;
 
 /// How an environment's outside world is reached: AWS, and the git host.
 #[derive(Debug, Clone)]
@@ -25,6 +27,13 @@ pub struct Platform {
     /// Variables for the operator's own git commands.
     pub git_environment: Vec<(String, String)>,
 }
+
+/// The patience with a git host: a rate limit may end within minutes.
+const GIT_HOST: Patience = Patience {
+    attempts: 4,
+    longest_pause: Duration::from_secs(90),
+    ..Patience::USUAL
+};
 
 /// A token for the git host's API.
 #[derive(Debug, Clone)]
@@ -54,6 +63,7 @@ impl Platform {
                 region: environment.region.clone(),
                 endpoint_url: None,
                 credentials: None,
+                patience: Patience::USUAL,
             },
             git_api: None,
             git_token: source.map_or(GitToken::None, |source| GitToken::Find(source.or_file(file))),
@@ -78,6 +88,7 @@ impl Platform {
                     access_key_id: status.access_key_id.clone(),
                     secret_access_key: status.secret_access_key.expose().to_owned().into(),
                 }),
+                patience: Patience::USUAL,
             },
             git_api: Some(status.git_api_url.clone()),
             git_token: GitToken::Given(status.git_api_token.expose().to_owned().into()),
@@ -136,17 +147,14 @@ impl Platform {
         };
         let known = match environment.git.host {
             GitHost::Github if matches!(repository.host(), "github.com" | "ssh.github.com") => {
-                return Box::new(Github::new(given, path, token));
+                return Box::new(Github::new(given, path, token, GIT_HOST));
             }
-            GitHost::Github => {
-                api("/api/v3").map(|base| -> Box<dyn DeployKeyHost> { Box::new(Github::new(Some(&base), path, token)) })
-            }
-            GitHost::Gitlab => {
-                api("/api/v4").map(|base| -> Box<dyn DeployKeyHost> { Box::new(Gitlab::new(&base, path, token)) })
-            }
-            GitHost::Gitea | GitHost::Forgejo => {
-                api("/api/v1").map(|base| -> Box<dyn DeployKeyHost> { Box::new(Gitea::new(&base, path, token)) })
-            }
+            GitHost::Github => api("/api/v3")
+                .map(|base| -> Box<dyn DeployKeyHost> { Box::new(Github::new(Some(&base), path, token, GIT_HOST)) }),
+            GitHost::Gitlab => api("/api/v4")
+                .map(|base| -> Box<dyn DeployKeyHost> { Box::new(Gitlab::new(&base, path, token, GIT_HOST)) }),
+            GitHost::Gitea | GitHost::Forgejo => api("/api/v1")
+                .map(|base| -> Box<dyn DeployKeyHost> { Box::new(Gitea::new(&base, path, token, GIT_HOST)) }),
             GitHost::Manual => None,
         };
         known.unwrap_or_else(|| Box::new(Manual::new(repository.as_str())))

@@ -26,7 +26,8 @@ pub fn check_blueprint(project: &Project, environment: &Environment) -> Result<V
     Ok(check(&tree, environment))
 }
 
-fn overrides(project: &Project) -> Option<PathBuf> {
+/// The project's own templates.
+pub(super) fn overrides(project: &Project) -> Option<PathBuf> {
     Some(project.root().join("templates")).filter(|dir| dir.is_dir())
 }
 

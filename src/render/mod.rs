@@ -7,6 +7,7 @@
 //! Which templates become the root module is the environment's blueprint.
 
 mod blueprint;
+mod contents;
 mod diff;
 mod engine;
 mod github;
@@ -16,6 +17,7 @@ pub(crate) mod tree;
 mod values;
 
 pub use blueprint::check;
+pub use contents::{TerraformContents, terraform_contents};
 pub use diff::{Change, ChangeKind};
 pub use engine::{RenderError, render};
 pub use github::{action, pipeline};

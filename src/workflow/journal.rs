@@ -1,7 +1,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,7 @@ enum State {
 /// after a look at the real world.
 #[derive(Debug)]
 pub struct Journal {
+    path: PathBuf,
     file: File,
     command: String,
 }
@@ -81,6 +82,7 @@ impl Journal {
         }
         Ok((
             Self {
+                path,
                 file,
                 command: command.to_owned(),
             },
@@ -95,11 +97,12 @@ impl Journal {
             step: step.to_owned(),
             state,
         };
+        let cannot = || format!("write the journal {}", self.path.display());
         let mut line = serde_json::to_vec(&entry)
             .map_err(std::io::Error::from)
-            .or_cannot(|| "write the journal".into())?;
+            .or_cannot(cannot)?;
         line.push(b'\n');
-        self.file.write_all(&line).or_cannot(|| "write the journal".into())
+        self.file.write_all(&line).or_cannot(cannot)
     }
 
     pub(super) fn begin(&mut self, step: &str) -> Result<()> {

@@ -92,7 +92,8 @@ pub async fn perform<C: Send>(
                 });
             }
             Err(error) => {
-                journal.failed(id)?;
+                // Why the step failed is what counts, not that it cannot be noted, as on a full disk.
+                let _ = journal.failed(id);
                 reporter.report(Event::StepFailed { step: id, elapsed });
                 return Err(error);
             }

@@ -22,6 +22,7 @@ mod interruptions;
 mod manifests;
 mod neighbours;
 mod plan;
+mod policy;
 mod process;
 mod project;
 #[path = "../common/report.rs"]

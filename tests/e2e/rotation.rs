@@ -16,6 +16,7 @@ use crate::aws::Aws;
 use crate::canary::{Canary, Find, parts_of_key};
 use crate::cluster::Kubectl;
 use crate::git::GitHost;
+use crate::policy;
 use crate::process::eventually;
 use crate::project::{ENVIRONMENT, Finished, Project};
 use crate::report;
@@ -63,6 +64,7 @@ fn both_credentials_are_replaced_while_they_are_in_use() {
         rotation.a_killed_rotation_of_the_password_is_finished()
     });
     rotation.nothing_has_leaked();
+    section("IAM policy", || policy::no_call_is_outside_the_policy(&project));
     section("down", || {
         let down = project.run(&["down", ENVIRONMENT]);
         assert_eq!(down.exit(0)["aws"], json!([]), "{down}");

@@ -16,7 +16,7 @@ use crate::cluster::Kubectl;
 use crate::git::GitHost;
 use crate::process::Sampler;
 use crate::project::{ENVIRONMENT, Finished, Project};
-use crate::{manifests, plan};
+use crate::{manifests, plan, policy};
 
 /// Every Application of the sandbox, with the root that it belongs to.
 const APPLICATIONS: [(&str, Option<&str>); 8] = [
@@ -98,6 +98,7 @@ fn an_environment_comes_up_is_kept_in_order_and_goes_without_a_trace() {
     let down = section("down", || project.run(&["down", ENVIRONMENT]));
     section("after down", || story.nothing_is_left(&down));
     section("canary after down", || story.no_secret_is_left_behind(&canary));
+    section("IAM policy", || policy::no_call_is_outside_the_policy(&project));
     project.run(&["sandbox", "stop", ENVIRONMENT]).exit(0);
     project.assert_no_process("sandbox stop");
 }

@@ -6,7 +6,7 @@ use mfsre::git::{DeployKeyHost, Gitea, Registration};
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::server::{Answer, OTHER, OURS, Server, TOKEN, answer, shown};
+use crate::server::{Answer, OTHER, OURS, PATIENCE, Server, TOKEN, answer, shown};
 
 fn of(server: &Server) -> Gitea {
     gitea(server, Some(TOKEN))
@@ -14,7 +14,7 @@ fn of(server: &Server) -> Gitea {
 
 fn gitea(server: &Server, token: Option<&str>) -> Gitea {
     let base = Url::parse(&format!("{}/api/v1/", server.base)).unwrap();
-    Gitea::new(&base, "acme/platform", token.map(|t| t.to_owned().into()))
+    Gitea::new(&base, "acme/platform", token.map(|t| t.to_owned().into()), PATIENCE)
 }
 
 fn key(id: u64, key: &str, read_only: bool) -> Value {

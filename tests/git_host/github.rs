@@ -6,7 +6,8 @@ use mfsre::git::{DeployKeyHost, Github, Registration};
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::server::{Answer, OTHER, OURS, Server, TOKEN, answer, shown};
+use crate::http;
+use crate::server::{Answer, OTHER, OURS, PATIENCE, Server, TOKEN, answer, shown};
 
 fn key(id: u64, key: &str, read_only: bool) -> Value {
     json!({ "id": id, "key": key, "title": format!("key {id}"), "read_only": read_only, "verified": true, "url": "x" })
@@ -23,6 +24,7 @@ fn github(base: &str, token: Option<&str>) -> Github {
         Some(&Url::parse(base).unwrap()),
         "acme/platform",
         token.map(|t| t.to_owned().into()),
+        PATIENCE,
     )
 }
 
@@ -217,6 +219,61 @@ async fn a_host_that_stays_broken_is_told() {
     let text = shown(&server.base, of(&server).find(OURS).await.unwrap_err());
     assert!(text.contains("500 Internal Server Error: Server Error"), "{text}");
     assert_eq!(server.lines().len(), 4);
+}
+
+/// Without a header GitHub wants a minute's patience, which is more than these tests have.
+#[tokio::test]
+async fn a_secondary_rate_limit_is_no_refusal() {
+    let message = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.";
+    let limited = answer(403, json!({ "message": message }));
+    let server = Server::start(|_| vec![limited.clone()]).await;
+    let text = shown(&server.base, of(&server).find(OURS).await.unwrap_err());
+    assert!(text.contains("rate limit is used up; try again in 60s"), "{text}");
+    assert_eq!(server.lines().len(), 1);
+    let server = Server::start(|_| {
+        vec![
+            limited.header("retry-after", "1"),
+            answer(200, json!([key(1, OURS, true)])),
+        ]
+    })
+    .await;
+    assert!(of(&server).find(OURS).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_and_an_answer_that_does_not_come_are_survived_or_told() {
+    let keys = http::Answer::ok(json!([key(1, OURS, true)]).to_string());
+    for fault in [http::Answer::Reset, http::Answer::Silence(Duration::from_secs(20))] {
+        for lasting in [false, true] {
+            let count = std::sync::atomic::AtomicUsize::new(0);
+            let (fault, keys) = (fault.clone(), keys.clone());
+            let server = http::Server::start(move |_| {
+                let number = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                if lasting || number < 1 {
+                    fault.clone()
+                } else {
+                    keys.clone()
+                }
+            })
+            .await;
+            let base = server.url.as_str().trim_end_matches('/').to_owned();
+            let found = github(&base, Some(TOKEN)).find(OURS).await;
+            if lasting {
+                let text = shown(&base, found.unwrap_err());
+                assert!(text.contains("check the network and git.api_url"), "{text}");
+                assert_eq!(server.seen().len(), 4);
+            } else {
+                assert!(found.unwrap().is_some());
+                assert_eq!(server.seen().len(), 2);
+            }
+            if lasting {
+                // Nobody knows whether the key was registered: it is not sent a second time.
+                github(&base, Some(TOKEN)).register("t", OURS).await.unwrap_err();
+                let posts = server.seen().iter().filter(|r| r.method == "POST").count();
+                assert_eq!(posts, 1);
+            }
+        }
+    }
 }
 
 #[tokio::test]

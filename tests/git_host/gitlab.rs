@@ -6,7 +6,7 @@ use mfsre::git::{DeployKeyHost, Gitlab, Registration};
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::server::{Answer, OTHER, OURS, Server, TOKEN, answer, shown};
+use crate::server::{Answer, OTHER, OURS, PATIENCE, Server, TOKEN, answer, shown};
 
 fn of(server: &Server) -> Gitlab {
     gitlab(server, Some(TOKEN))
@@ -14,7 +14,12 @@ fn of(server: &Server) -> Gitlab {
 
 fn gitlab(server: &Server, token: Option<&str>) -> Gitlab {
     let base = Url::parse(&format!("{}/api/v4", server.base)).unwrap();
-    Gitlab::new(&base, "acme/infra/platform", token.map(|t| t.to_owned().into()))
+    Gitlab::new(
+        &base,
+        "acme/infra/platform",
+        token.map(|t| t.to_owned().into()),
+        PATIENCE,
+    )
 }
 
 /// A key as the documentation shows it.

@@ -7,11 +7,20 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::Response;
 use mfsre::git::HostError;
+use mfsre::patience::Patience;
 use serde_json::Value;
 
 pub(crate) const OURS: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
 pub(crate) const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHnSgFZZ0yyRqYjGzvDCTRa2hsyJ7XKeKdd0tT8LZ5Qp";
 pub(crate) const TOKEN: &str = "canary-of-a-token";
+
+/// As usual, without the long waits.
+pub(crate) const PATIENCE: Patience = Patience {
+    attempts: 4,
+    first_pause: std::time::Duration::from_millis(100),
+    longest_pause: std::time::Duration::from_secs(30),
+    answer: std::time::Duration::from_secs(2),
+};
 
 /// An answer of the server.
 #[derive(Clone)]

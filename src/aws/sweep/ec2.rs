@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::resource::{Resource, ResourceKind, State};
 use super::{Attempt, Inventory, attempt};
 use crate::aws::query::{Element, Service};
-use crate::aws::{Aws, AwsError};
+use crate::aws::{Aws, AwsError, Call};
 
 const EC2: Service = Service {
     name: "ec2",
@@ -16,7 +16,7 @@ const EC2: Service = Service {
 /// How a kind is listed, and where an answer holds what.
 pub(super) struct Listing {
     pub(super) kind: ResourceKind,
-    pub(super) call: &'static str,
+    pub(super) call: Call,
     items: &'static [&'static str],
     id: &'static [&'static str],
     detail: &'static [&'static str],
@@ -33,7 +33,7 @@ const NONE: &[&str] = &["-"];
 
 pub(super) const VPCS: Listing = Listing {
     kind: ResourceKind::Vpc,
-    call: "ec2:DescribeVpcs",
+    call: Call::DescribeVpcs,
     items: &["vpcSet", "item"],
     id: &["vpcId"],
     detail: NONE,
@@ -46,7 +46,7 @@ pub(super) const VPCS: Listing = Listing {
 pub(super) const LISTINGS: [Listing; 11] = [
     Listing {
         kind: ResourceKind::Instance,
-        call: "ec2:DescribeInstances",
+        call: Call::DescribeInstances,
         items: &["reservationSet", "item", "instancesSet", "item"],
         id: &["instanceId"],
         vpc: &["vpcId"],
@@ -56,7 +56,7 @@ pub(super) const LISTINGS: [Listing; 11] = [
     },
     Listing {
         kind: ResourceKind::NatGateway,
-        call: "ec2:DescribeNatGateways",
+        call: Call::DescribeNatGateways,
         items: &["natGatewaySet", "item"],
         id: &["natGatewayId"],
         vpc: &["vpcId"],
@@ -66,7 +66,7 @@ pub(super) const LISTINGS: [Listing; 11] = [
     },
     Listing {
         kind: ResourceKind::ElasticIp,
-        call: "ec2:DescribeAddresses",
+        call: Call::DescribeAddresses,
         items: &["addressesSet", "item"],
         id: &["allocationId"],
         detail: &["publicIp"],
@@ -74,7 +74,7 @@ pub(super) const LISTINGS: [Listing; 11] = [
     },
     Listing {
         kind: ResourceKind::VpcEndpoint,
-        call: "ec2:DescribeVpcEndpoints",
+        call: Call::DescribeVpcEndpoints,
         items: &["vpcEndpointSet", "item"],
         id: &["vpcEndpointId"],
         detail: &["serviceName"],
@@ -85,7 +85,7 @@ pub(super) const LISTINGS: [Listing; 11] = [
     },
     Listing {
         kind: ResourceKind::NetworkInterface,
-        call: "ec2:DescribeNetworkInterfaces",
+        call: Call::DescribeNetworkInterfaces,
         items: &["networkInterfaceSet", "item"],
         id: &["networkInterfaceId"],
         detail: &["description"],
@@ -96,7 +96,7 @@ pub(super) const LISTINGS: [Listing; 11] = [
     },
     Listing {
         kind: ResourceKind::SecurityGroup,
-        call: "ec2:DescribeSecurityGroups",
+        call: Call::DescribeSecurityGroups,
         items: &["securityGroupInfo", "item"],
         id: &["groupId"],
         detail: &["groupName"],
@@ -106,7 +106,7 @@ pub(super) const LISTINGS: [Listing; 11] = [
     },
     Listing {
         kind: ResourceKind::Volume,
-        call: "ec2:DescribeVolumes",
+        call: Call::DescribeVolumes,
         items: &["volumeSet", "item"],
         id: &["volumeId"],
         state: &["status"],
@@ -115,7 +115,7 @@ pub(super) const LISTINGS: [Listing; 11] = [
     },
     Listing {
         kind: ResourceKind::LaunchTemplate,
-        call: "ec2:DescribeLaunchTemplates",
+        call: Call::DescribeLaunchTemplates,
         items: &["launchTemplates", "item"],
         id: &["launchTemplateId"],
         detail: &["launchTemplateName"],
@@ -123,7 +123,7 @@ pub(super) const LISTINGS: [Listing; 11] = [
     },
     Listing {
         kind: ResourceKind::InternetGateway,
-        call: "ec2:DescribeInternetGateways",
+        call: Call::DescribeInternetGateways,
         items: &["internetGatewaySet", "item"],
         id: &["internetGatewayId"],
         vpc: &["attachmentSet", "item", "vpcId"],
@@ -131,7 +131,7 @@ pub(super) const LISTINGS: [Listing; 11] = [
     },
     Listing {
         kind: ResourceKind::Subnet,
-        call: "ec2:DescribeSubnets",
+        call: Call::DescribeSubnets,
         items: &["subnetSet", "item"],
         id: &["subnetId"],
         vpc: &["vpcId"],
@@ -140,7 +140,7 @@ pub(super) const LISTINGS: [Listing; 11] = [
     },
     Listing {
         kind: ResourceKind::RouteTable,
-        call: "ec2:DescribeRouteTables",
+        call: Call::DescribeRouteTables,
         items: &["routeTableSet", "item"],
         id: &["routeTableId"],
         vpc: &["vpcId"],
@@ -286,7 +286,7 @@ impl Aws {
     }
 
     pub(super) async fn terminate_instance(&self, id: &str) -> Attempt {
-        match attempt(self.ec2_call("ec2:TerminateInstances", "InstanceId.1", id).await) {
+        match attempt(self.ec2_call(Call::TerminateInstances, "InstanceId.1", id).await) {
             // Its address and its interfaces are held until it has ended.
             Attempt::Removed => Attempt::Waits("it is shutting down".into()),
             other => other,
@@ -295,23 +295,23 @@ impl Aws {
 
     pub(super) async fn delete_interface(&self, id: &str) -> Attempt {
         attempt(
-            self.ec2_call("ec2:DeleteNetworkInterface", "NetworkInterfaceId", id)
+            self.ec2_call(Call::DeleteNetworkInterface, "NetworkInterfaceId", id)
                 .await,
         )
     }
 
     pub(super) async fn delete_volume(&self, id: &str) -> Attempt {
-        attempt(self.ec2_call("ec2:DeleteVolume", "VolumeId", id).await)
+        attempt(self.ec2_call(Call::DeleteVolume, "VolumeId", id).await)
     }
 
     pub(super) async fn delete_launch_template(&self, id: &str) -> Attempt {
-        attempt(self.ec2_call("ec2:DeleteLaunchTemplate", "LaunchTemplateId", id).await)
+        attempt(self.ec2_call(Call::DeleteLaunchTemplate, "LaunchTemplateId", id).await)
     }
 
     /// Deletes a security group. Where it is refused because rules of other groups name it, these rules go first: they
     /// are about nothing once the group is gone.
     pub(super) async fn delete_security_group(&self, id: &str, inventory: &Inventory) -> Attempt {
-        const CALL: &str = "ec2:DeleteSecurityGroup";
+        const CALL: Call = Call::DeleteSecurityGroup;
         let refused = match attempt(self.ec2_call(CALL, "GroupId", id).await) {
             Attempt::Waits(why) => why,
             other => return other,
@@ -331,9 +331,9 @@ impl Aws {
 
     async fn revoke(&self, rule: &PeerRule) -> Result<Element, AwsError> {
         let call = if rule.egress {
-            "ec2:RevokeSecurityGroupEgress"
+            Call::RevokeSecurityGroupEgress
         } else {
-            "ec2:RevokeSecurityGroupIngress"
+            Call::RevokeSecurityGroupIngress
         };
         let mut parameters = vec![
             ("GroupId", rule.group.as_str()),
@@ -357,13 +357,13 @@ impl Aws {
             ("Tag.1.Key", super::KEEP_TAG),
             ("Tag.1.Value", reason),
         ];
-        match self.query(&EC2, "ec2:CreateTags", &owned(&parameters)).await {
+        match self.query(&EC2, Call::CreateTags, &owned(&parameters)).await {
             Err(error) if !error.is("InvalidVolume.NotFound") => Err(error),
             _ => Ok(()),
         }
     }
 
-    async fn ec2_call(&self, call: &'static str, parameter: &str, id: &str) -> Result<Element, AwsError> {
+    async fn ec2_call(&self, call: Call, parameter: &str, id: &str) -> Result<Element, AwsError> {
         self.query(&EC2, call, &owned(&[(parameter, id)])).await
     }
 }

@@ -6,7 +6,7 @@ use super::ec2::owned;
 use super::resource::{Resource, ResourceKind};
 use super::{Attempt, attempt};
 use crate::aws::query::{Element, Service};
-use crate::aws::{Aws, AwsError};
+use crate::aws::{Aws, AwsError, Call};
 
 const fn service(version: &'static str) -> Service {
     Service {
@@ -28,7 +28,7 @@ const ATTEMPTS: u32 = 5;
 pub(super) struct Listing {
     pub(super) kind: ResourceKind,
     service: &'static Service,
-    pub(super) call: &'static str,
+    pub(super) call: Call,
     items: &'static [&'static str],
     id: &'static str,
     detail: &'static str,
@@ -41,7 +41,7 @@ pub(super) const LISTINGS: [Listing; 3] = [
     Listing {
         kind: ResourceKind::ClassicLoadBalancer,
         service: &CLASSIC,
-        call: "elasticloadbalancing:DescribeLoadBalancers",
+        call: Call::DescribeLoadBalancers,
         items: &["DescribeLoadBalancersResult", "LoadBalancerDescriptions", "member"],
         id: "LoadBalancerName",
         detail: "DNSName",
@@ -51,7 +51,7 @@ pub(super) const LISTINGS: [Listing; 3] = [
     Listing {
         kind: ResourceKind::LoadBalancer,
         service: &ELBV2,
-        call: "elasticloadbalancing:DescribeLoadBalancers",
+        call: Call::DescribeLoadBalancers,
         items: &["DescribeLoadBalancersResult", "LoadBalancers", "member"],
         id: "LoadBalancerArn",
         detail: "LoadBalancerName",
@@ -61,7 +61,7 @@ pub(super) const LISTINGS: [Listing; 3] = [
     Listing {
         kind: ResourceKind::TargetGroup,
         service: &ELBV2,
-        call: "elasticloadbalancing:DescribeTargetGroups",
+        call: Call::DescribeTargetGroups,
         items: &["DescribeTargetGroupsResult", "TargetGroups", "member"],
         id: "TargetGroupArn",
         detail: "TargetGroupName",
@@ -133,9 +133,7 @@ impl Aws {
                 .enumerate()
                 .map(|(i, resource)| (format!("{}.member.{}", listing.tagged.0, i + 1), resource.id.clone()))
                 .collect();
-            let answer = self
-                .query(listing.service, "elasticloadbalancing:DescribeTags", &parameters)
-                .await?;
+            let answer = self.query(listing.service, Call::DescribeTags, &parameters).await?;
             let mut tags = listing.read_tags(&answer);
             for resource in chunk {
                 resource.tags = tags.remove(&resource.id).unwrap_or_default();
@@ -146,25 +144,16 @@ impl Aws {
 
     pub(super) async fn delete_classic_load_balancer(&self, name: &str) -> Attempt {
         let parameters = owned(&[("LoadBalancerName", name)]);
-        attempt(
-            self.query(&CLASSIC, "elasticloadbalancing:DeleteLoadBalancer", &parameters)
-                .await,
-        )
+        attempt(self.query(&CLASSIC, Call::DeleteLoadBalancer, &parameters).await)
     }
 
     pub(super) async fn delete_load_balancer(&self, arn: &str) -> Attempt {
         let parameters = owned(&[("LoadBalancerArn", arn)]);
-        attempt(
-            self.query(&ELBV2, "elasticloadbalancing:DeleteLoadBalancer", &parameters)
-                .await,
-        )
+        attempt(self.query(&ELBV2, Call::DeleteLoadBalancer, &parameters).await)
     }
 
     pub(super) async fn delete_target_group(&self, arn: &str) -> Attempt {
         let parameters = owned(&[("TargetGroupArn", arn)]);
-        attempt(
-            self.query(&ELBV2, "elasticloadbalancing:DeleteTargetGroup", &parameters)
-                .await,
-        )
+        attempt(self.query(&ELBV2, Call::DeleteTargetGroup, &parameters).await)
     }
 }

@@ -4,7 +4,7 @@ use super::ec2::owned;
 use super::resource::{Resource, ResourceKind};
 use super::{Attempt, attempt, owner};
 use crate::aws::query::{Element, Service};
-use crate::aws::{Aws, AwsError};
+use crate::aws::{Aws, AwsError, Call};
 
 const IAM: Service = Service {
     name: "iam",
@@ -22,7 +22,7 @@ pub(super) fn is_candidate(cluster: &str, name: &str, path: &str, role: &str) ->
 }
 
 impl Aws {
-    async fn iam_pages(&self, call: &'static str, result: &str) -> Result<Vec<Element>, AwsError> {
+    async fn iam_pages(&self, call: Call, result: &str) -> Result<Vec<Element>, AwsError> {
         let mut answers = Vec::new();
         let mut marker = String::new();
         loop {
@@ -41,7 +41,7 @@ impl Aws {
     /// Roles whose names the blueprint would give.
     pub(super) async fn roles_of(&self, cluster: &str) -> Result<Vec<Resource>, AwsError> {
         let ours = owner::roles(cluster);
-        let answers = self.iam_pages("iam:ListRoles", "ListRolesResult").await?;
+        let answers = self.iam_pages(Call::ListRoles, "ListRolesResult").await?;
         let members = answers
             .iter()
             .flat_map(|answer| answer.root().all(&["ListRolesResult", "Roles", "member"]));
@@ -55,7 +55,7 @@ impl Aws {
     /// Instance profiles that may be the cluster's, with their tags.
     pub(super) async fn instance_profiles(&self, cluster: &str) -> Result<Vec<Resource>, AwsError> {
         const RESULT: &str = "ListInstanceProfilesResult";
-        let answers = self.iam_pages("iam:ListInstanceProfiles", RESULT).await?;
+        let answers = self.iam_pages(Call::ListInstanceProfiles, RESULT).await?;
         let mut found = Vec::new();
         for member in answers
             .iter()
@@ -69,7 +69,7 @@ impl Aws {
                 continue;
             }
             let parameters = owned(&[("InstanceProfileName", name)]);
-            let tags = match self.query(&IAM, "iam:ListInstanceProfileTags", &parameters).await {
+            let tags = match self.query(&IAM, Call::ListInstanceProfileTags, &parameters).await {
                 Err(error) if error.is_missing() => continue,
                 answer => answer?,
             };
@@ -91,12 +91,12 @@ impl Aws {
     pub(super) async fn delete_instance_profile(&self, name: &str, role: &str) -> Attempt {
         if !role.is_empty() {
             let parameters = owned(&[("InstanceProfileName", name), ("RoleName", role)]);
-            match attempt(self.query(&IAM, "iam:RemoveRoleFromInstanceProfile", &parameters).await) {
+            match attempt(self.query(&IAM, Call::RemoveRoleFromInstanceProfile, &parameters).await) {
                 Attempt::Removed => {}
                 other => return other,
             }
         }
         let parameters = owned(&[("InstanceProfileName", name)]);
-        attempt(self.query(&IAM, "iam:DeleteInstanceProfile", &parameters).await)
+        attempt(self.query(&IAM, Call::DeleteInstanceProfile, &parameters).await)
     }
 }

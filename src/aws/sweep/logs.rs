@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::resource::{Resource, ResourceKind};
 use super::{Attempt, attempt, owner};
-use crate::aws::{Aws, AwsError};
+use crate::aws::{Aws, AwsError, Call};
 
 /// The log groups of `cluster` in an answer to a search by a prefix, which finds those of longer names too.
 pub(super) fn read(cluster: &str, answer: &Value) -> Vec<Resource> {
@@ -27,7 +27,7 @@ impl Aws {
                 .json_call(
                     "logs",
                     "Logs_20140328.DescribeLogGroups",
-                    "logs:DescribeLogGroups",
+                    Call::DescribeLogGroups,
                     &json!({ "logGroupNamePrefix": name }),
                 )
                 .await?;
@@ -45,7 +45,7 @@ impl Aws {
             self.json_call(
                 "logs",
                 "Logs_20140328.DeleteLogGroup",
-                "logs:DeleteLogGroup",
+                Call::DeleteLogGroup,
                 &json!({ "logGroupName": name }),
             )
             .await,

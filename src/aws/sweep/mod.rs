@@ -80,12 +80,11 @@ fn attempt<T>(result: Result<T, AwsError>) -> Attempt {
         Err(error) => error,
     };
     let code = error.code.as_deref().unwrap_or_default();
-    let text = format!("{error}: {}", error.source);
     let server = code.starts_with('5') || code.contains("Throttl") || code == "RequestLimitExceeded";
     if server || error.code.is_none() || WAITING.iter().any(|known| code.starts_with(known)) {
-        Attempt::Waits(text)
+        Attempt::Waits(format!("{error}: {}", error.source))
     } else {
-        Attempt::Refused(text)
+        Attempt::Refused(error.in_a_line())
     }
 }
 
@@ -111,7 +110,7 @@ impl Inventory {
                 Ok(())
             }
             Err(error) if error.is_denied() => {
-                self.unseen.push(format!("{what}: {error}"));
+                self.unseen.push(format!("{what}: {}", error.in_a_line()));
                 Ok(())
             }
             Err(error) => Err(error),

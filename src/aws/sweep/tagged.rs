@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::owner::ENVIRONMENT_TAG;
 use super::resource::{Resource, ResourceKind};
-use crate::aws::{Aws, AwsError};
+use crate::aws::{Aws, AwsError, Call};
 
 /// Services of which every resource is listed by their own calls, or deleted by name.
 const ASKED_THEMSELVES: [&str; 6] = ["ec2", "iam", "elasticloadbalancing", "logs", "secretsmanager", "ssm"];
@@ -43,7 +43,7 @@ impl Aws {
                 .json_call(
                     "tagging",
                     "ResourceGroupsTaggingAPI_20170126.GetResources",
-                    "tag:GetResources",
+                    Call::GetResources,
                     &body,
                 )
                 .await?;
@@ -62,7 +62,7 @@ impl Aws {
             .json_call(
                 "kms",
                 "TrentService.DescribeKey",
-                "kms:DescribeKey",
+                Call::DescribeKey,
                 &json!({ "KeyId": arn }),
             )
             .await?;

@@ -678,12 +678,12 @@ async fn what_may_not_be_listed_is_told_and_the_rest_is_found() {
 #[test]
 fn a_listing_that_fails_for_another_reason_ends_the_sweep() {
     let mut inventory = inventory(Vec::new());
-    let denied = crate::aws::AwsError::new("ec2:DescribeVolumes", Some("UnauthorizedOperation".into()), "no");
+    let denied = crate::aws::AwsError::new(Call::DescribeVolumes, Some("UnauthorizedOperation".into()), "no");
     inventory.add("volumes", Err(denied)).unwrap();
     assert_eq!(
         inventory.unseen,
         ["volumes: ec2:DescribeVolumes failed with UnauthorizedOperation"]
     );
-    let broken = crate::aws::AwsError::new("ec2:DescribeVolumes", Some("InternalError".into()), "no");
+    let broken = crate::aws::AwsError::new(Call::DescribeVolumes, Some("InternalError".into()), "no");
     assert!(inventory.add("volumes", Err(broken)).is_err());
 }

@@ -86,6 +86,7 @@ impl Controllers {
             endpoint.trim_end_matches('/'),
             &STANDARD.decode(authority).unwrap(),
             Arc::new(Tokens(aws.clone())),
+            mfsre::patience::Patience::USUAL,
         );
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::<Mutex<Done>>::default());
         let (stopped, record) = (stop.clone(), done.clone());

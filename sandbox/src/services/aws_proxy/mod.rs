@@ -24,6 +24,7 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{DefaultBodyLimit, State};
+use axum::http::header::USER_AGENT;
 use axum::http::{Request as HttpRequest, StatusCode};
 use axum::response::Response;
 use jiff::Timestamp;
@@ -54,7 +55,7 @@ pub struct Config {
     pub cluster: ClusterEndpoint,
     /// Where what the emulator forgets is kept over a restart of the proxy; to be removed with the emulator's data.
     pub memory: PathBuf,
-    /// JSON lines: time, service, operation, status, duration_ms, rule; never a body.
+    /// JSON lines: time, service, operation, user_agent, status, duration_ms, rule; never a body.
     pub request_log: PathBuf,
 }
 
@@ -100,6 +101,8 @@ async fn handle(State(proxy): State<Arc<Proxy>>, request: HttpRequest<Body>) -> 
         Ok(Payload::Unread(body))
     };
     let call = Call::read(&parts, form.as_ref().ok().and_then(Payload::bytes));
+    let user_agent = parts.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let user_agent = user_agent.unwrap_or_default().to_owned();
     let (response, rule) = match form {
         Ok(payload) => proxy.answer(&call, Request::new(parts, call.clone()), payload).await,
         Err(_) => (too_large(&call), None),
@@ -109,6 +112,7 @@ async fn handle(State(proxy): State<Arc<Proxy>>, request: HttpRequest<Body>) -> 
         time: Timestamp::now(),
         service: &call.service,
         operation: &call.operation,
+        user_agent: &user_agent,
         status: response.status().as_u16(),
         duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
         rule,
@@ -174,6 +178,8 @@ struct Entry<'a> {
     time: Timestamp,
     service: &'a str,
     operation: &'a str,
+    /// Which program calls.
+    user_agent: &'a str,
     status: u16,
     /// Until the answer began.
     duration_ms: u64,

@@ -1,0 +1,57 @@
+//! Faults as a user meets them.
+
+use crate::aws::{FakeAws, error};
+use crate::calls::healthy;
+use crate::common::{Finished, Project};
+
+/// `mfsre secrets show` against an AWS that answers `code` to the reading of the secret.
+async fn refused_with(status: u16, code: &'static str, message: &'static str) -> Finished {
+    let healthy = healthy();
+    let fake = FakeAws::start(move |seen| match seen.operation.as_str() {
+        "GetSecretValue" => error(seen, status, code, message),
+        _ => healthy(seen),
+    })
+    .await;
+    let project = Project::demo();
+    let mut command = project.mfsre(&["secrets", "show", "argocd-password", "demo"]);
+    command
+        .env("AWS_ENDPOINT_URL", fake.url.as_str().trim_end_matches('/'))
+        .env("AWS_ACCESS_KEY_ID", "AKIATEST")
+        .env("AWS_SECRET_ACCESS_KEY", "canary-of-a-secret-key");
+    let finished = tokio::task::spawn_blocking(move || project.finish(command))
+        .await
+        .unwrap();
+    assert!(!finished.to_string().contains("canary"), "{finished}");
+    finished
+}
+
+#[tokio::test]
+async fn what_aws_refuses_is_told_with_the_next_step() {
+    let mut all = String::new();
+    for (status, code, message) in [
+        (
+            400,
+            "AccessDeniedException",
+            "User: arn:aws:iam::000000000000:user/alice is not authorized to perform: secretsmanager:GetSecretValue",
+        ),
+        (
+            400,
+            "ExpiredTokenException",
+            "The security token included in the request is expired",
+        ),
+        (
+            400,
+            "UnrecognizedClientException",
+            "The security token included in the request is invalid.",
+        ),
+        (
+            400,
+            "InvalidSignatureException",
+            "Signature expired: 20260101T000000Z is now earlier than 20260101T010000Z",
+        ),
+    ] {
+        all.push_str(&refused_with(status, code, message).await.to_string());
+        all.push('\n');
+    }
+    insta::assert_snapshot!(all);
+}
