@@ -160,7 +160,7 @@ fn read_json(answer: &Answer<'_>) -> Result<Value, Failure> {
 }
 
 /// Reads an XML document; its root is the only child of what is returned.
-fn parse(text: &str) -> Result<Element, quick_xml::Error> {
+pub(super) fn parse(text: &str) -> Result<Element, quick_xml::Error> {
     let mut reader = quick_xml::Reader::from_str(text);
     let mut stack = vec![(String::new(), Element::default())];
     loop {

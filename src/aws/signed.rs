@@ -149,7 +149,7 @@ impl Aws {
 
         let mut operation = Operation::builder()
             // Also the name of the budget of retries, which the SDK keeps for each service and region.
-            .service_name(format!("{service}-{region}"))
+            .service_name(format!("{service}-{}", self.region))
             .operation_name(call.operation())
             .behavior_version(BehaviorVersion::latest())
             .endpoint_url(&self.endpoint(service, global))

@@ -176,11 +176,14 @@ pub enum Command {
         #[arg(long)]
         commit: bool,
     },
-    /// Print the IAM policy that an environment needs
+    /// Print the least IAM policy that mfsre itself needs for an environment
     IamPolicy {
         /// Environment
         #[arg(value_name = "ENV")]
         environment: String,
+        /// Print the one that Terraform needs for the root module instead
+        #[arg(long)]
+        terraform: bool,
     },
     /// Print the JSON Schema of environment files
     Schema,
@@ -397,7 +400,7 @@ impl Command {
             | Self::Kubeconfig { environment, .. }
             | Self::Token { environment }
             | Self::Backend(Backend::Create { environment } | Backend::Migrate { environment, .. })
-            | Self::IamPolicy { environment }
+            | Self::IamPolicy { environment, .. }
             | Self::Rotate(
                 Rotate::ArgocdPassword(RotateArguments { environment, .. })
                 | Rotate::DeployKey(RotateArguments { environment, .. }),

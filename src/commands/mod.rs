@@ -174,7 +174,7 @@ async fn run(cli: Cli, printer: Printer) -> Result<u8> {
             environment,
             commit,
         } => bump::run(&session, &chart, &image_tag, environment, commit).await,
-        Command::IamPolicy { environment } => iam_policy::run(&session, &environment),
+        Command::IamPolicy { environment, terraform } => iam_policy::run(&session, &environment, terraform),
         Command::Schema => schema::run(&session),
         Command::Completions { shell } => completions::run(&session, shell),
     }

@@ -74,13 +74,6 @@ impl IamPolicies {
             unknown,
         }
     }
-
-    /// One document with the statements of both.
-    #[must_use]
-    pub fn together(&self) -> Policy {
-        let statements = self.mfsre.statements.iter().chain(&self.terraform.statements);
-        Policy::new(statements.cloned().collect())
-    }
 }
 
 impl Policy {

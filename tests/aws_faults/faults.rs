@@ -14,7 +14,7 @@ use crate::common::report;
 use crate::http::Answer;
 
 /// Scenarios at the same time.
-const AT_ONCE: usize = 24;
+const AT_ONCE: usize = 64;
 
 /// How a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -548,6 +548,7 @@ async fn asked(answer: fn(&str) -> (u16, &'static str)) -> (Aws, Arc<Mutex<Vec<S
             access_key_id: "test".into(),
             secret_access_key: SecretString::from("test"),
         }),
+        patience: crate::patience::Patience::USUAL,
     };
     let _ = rustls::crypto::ring::default_provider().install_default();
     (Aws::connect(&access).await, calls)
@@ -658,7 +659,9 @@ async fn what_may_not_be_listed_is_told_and_the_rest_is_found() {
     let found = aws.inventory("demo", None).await.unwrap();
     assert_eq!(
         found.unseen,
-        ["volumes: ec2:DescribeVolumes failed with UnauthorizedOperation"]
+        [
+            "volumes: ec2:DescribeVolumes failed with UnauthorizedOperation: no; allow ec2:DescribeVolumes to the identity you run as (aws sts get-caller-identity); `mfsre iam-policy ENV` prints all that mfsre needs"
+        ]
     );
     assert_eq!(found.owner.networks, [OWN_VPC.to_owned()].into());
     let ours: Vec<(ResourceKind, &str)> = found.ours().iter().map(|r| (r.kind, r.id.as_str())).collect();
@@ -678,12 +681,18 @@ async fn what_may_not_be_listed_is_told_and_the_rest_is_found() {
 #[test]
 fn a_listing_that_fails_for_another_reason_ends_the_sweep() {
     let mut inventory = inventory(Vec::new());
-    let denied = crate::aws::AwsError::new(Call::DescribeVolumes, Some("UnauthorizedOperation".into()), "no");
+    let denied = crate::aws::AwsError::new(
+        crate::aws::Call::DescribeVolumes,
+        Some("UnauthorizedOperation".into()),
+        "no",
+    );
     inventory.add("volumes", Err(denied)).unwrap();
     assert_eq!(
         inventory.unseen,
-        ["volumes: ec2:DescribeVolumes failed with UnauthorizedOperation"]
+        [
+            "volumes: ec2:DescribeVolumes failed with UnauthorizedOperation: no; allow ec2:DescribeVolumes to the identity you run as (aws sts get-caller-identity); `mfsre iam-policy ENV` prints all that mfsre needs"
+        ]
     );
-    let broken = crate::aws::AwsError::new(Call::DescribeVolumes, Some("InternalError".into()), "no");
+    let broken = crate::aws::AwsError::new(crate::aws::Call::DescribeVolumes, Some("InternalError".into()), "no");
     assert!(inventory.add("volumes", Err(broken)).is_err());
 }
