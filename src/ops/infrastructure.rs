@@ -1,11 +1,13 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::down::alongside;
 use super::{Context, adoption};
 use crate::config::{Blueprint, Environment};
 use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
 use crate::model::human_duration;
-use crate::terraform::{Plan, Program, ProviderMirror, TerraformError, TerraformEvent, Workspace};
+use crate::terraform::{Flavour, Plan, Program, ProviderMirror, TerraformError, TerraformEvent, Workspace};
 use crate::workflow::{Cancellation, Probe, Progress, Ran, Step, StepFuture};
 
 /// What the slowest resources usually take, in minutes, so that a person who waits knows what to expect
@@ -45,6 +47,12 @@ impl Step<Context> for CheckAccess {
         Box::pin(async move {
             progress.say("terraform");
             let program = Program::find(context.environment.terraform.program.as_deref()).await?;
+            super::backend::check_program(&program, &context.environment.backend)?;
+            if program.flavour == Flavour::OpenTofu && !context.environment.terraform.is_opentofu() {
+                progress.warn(
+                    "this is OpenTofu, and the lock file of the providers is made for Terraform: set terraform.program to tofu",
+                );
+            }
             let named = context.environment.mirrors.terraform_providers.as_deref();
             // One that happens to be on the machine is known to hold what the built-in blueprint needs, and no more.
             if named.is_some() || context.environment.blueprint == Blueprint::BuiltIn {
@@ -77,7 +85,8 @@ impl Step<Context> for CheckAccess {
                 detail.push_str(&format!(", providers from {}", mirror.path.display()));
             }
             let infra = context.project.infra(context.environment.name.as_str());
-            let environment = context.platform()?.terraform_environment();
+            let environment = super::backend::terraform_environment(context)?;
+            context.program = Some(program.clone());
             context.workspace = Some(Workspace::new(
                 program,
                 infra,
@@ -297,38 +306,39 @@ impl Step<Context> for ApplyStep {
             let (created, total) = (plan.counts.add, plan.counts.total());
             let mut bar = Bar::new(total);
             let cancellation = context.cancellation.clone();
+            let swept = Mutex::new(BTreeSet::new());
             // Each time something in the way is taken in, the apply comes further.
             let mut rounds = 0..total;
-            loop {
-                let workspace = context.workspace()?;
-                let applied = workspace
-                    .apply(&plan, &cancellation, |event| bar.tell(event, progress))
-                    .await;
-                match applied {
-                    Ok(()) => break,
-                    Err(TerraformError::Interrupted { .. }) => {
-                        let mark = interruption_mark(context);
-                        std::fs::write(&mark, "").or_cannot(|| format!("write {}", mark.display()))?;
-                        return Err(Error::interrupted());
+            let applied = loop {
+                let applying = context
+                    .workspace()?
+                    .apply(&plan, &cancellation, |event| bar.tell(event, progress));
+                let applied = if self.destroy {
+                    tokio::select! {
+                        applied = applying => applied,
+                        never = alongside(context, &swept, progress) => match never {},
                     }
-                    Err(TerraformError::Failed {
-                        command,
-                        diagnostics,
-                        output,
-                    }) if !self.destroy => match adoption::adopt(context, &plan, &diagnostics, progress).await? {
-                        Some(next) if rounds.next().is_some() => plan = next,
-                        _ => {
-                            return Err(TerraformError::Failed {
-                                command,
-                                diagnostics,
-                                output,
-                            }
-                            .into());
-                        }
-                    },
-                    Err(error) => return Err(error.into()),
+                } else {
+                    applying.await
+                };
+                let next = match &applied {
+                    Err(TerraformError::Failed { diagnostics, .. }) if !self.destroy && rounds.next().is_some() => {
+                        adoption::adopt(context, &plan, diagnostics, progress).await?
+                    }
+                    _ => None,
+                };
+                match next {
+                    Some(next) => plan = next,
+                    None => break applied,
                 }
+            };
+            let swept = swept.into_inner().unwrap_or_else(PoisonError::into_inner);
+            context.remains.removed.extend(swept);
+            if let Err(TerraformError::Interrupted { .. }) = applied {
+                let mark = interruption_mark(context);
+                std::fs::write(&mark, "").or_cannot(|| format!("write {}", mark.display()))?;
             }
+            applied?;
             context.created = created;
             Ok(Ran::Changed(format!("{total} resources")))
         })

@@ -245,6 +245,7 @@ impl Context {
             Box::new(super::render::FetchManifest),
             Box::new(super::render::WriteTree),
             Box::new(super::render::CheckBlueprint),
+            Box::new(super::backend::FindState),
         ];
         let reporter = self.reporter.clone();
         let cancellation = self.cancellation.clone();

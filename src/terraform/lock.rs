@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::DiagnosticEvent;
+use super::TerraformError;
 use crate::cancellation::Cancellation;
 
 /// How often it is looked whether an earlier Terraform has ended.
@@ -16,11 +16,11 @@ const POLL: Duration = Duration::from_millis(200);
 /// (<https://developer.hashicorp.com/terraform/language/state/locking>).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateLock {
-    /// What `force-unlock` takes.
+    /// By which it can be broken.
     pub id: String,
-    /// Where it is.
+    /// What is locked.
     pub path: String,
-    /// Such as `OperationTypeApply`.
+    /// What the owner does, such as `apply`.
     pub operation: String,
     /// `user@host`.
     pub who: String,
@@ -29,27 +29,39 @@ pub struct StateLock {
 }
 
 impl StateLock {
-    /// The lock that stood in the way of a command, where one did.
-    ///
-    /// `output` is what a command without machine-readable output printed.
-    pub(super) fn told(diagnostics: &[DiagnosticEvent], output: &str) -> Option<Self> {
-        const SIGN: &str = "Error acquiring the state lock";
-        let told = diagnostics
-            .iter()
-            .find(|d| d.summary.contains(SIGN))
-            .map(|d| d.detail.as_str());
-        let told = told.or_else(|| output.contains(SIGN).then_some(output))?;
-        let value = |name: &str| {
-            let mut lines = told.lines().map(|line| line.trim_start_matches(['│', ' ', '╷']).trim());
-            let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            line.unwrap_or_default().trim().to_owned()
+    /// The lock that made a command fail, if that is why.
+    #[must_use]
+    pub fn of(error: &TerraformError) -> Option<Self> {
+        match error {
+            TerraformError::Locked { lock, .. } => Some(lock.clone()),
+            TerraformError::Failed {
+                diagnostics, output, ..
+            } => {
+                let text = diagnostics.iter().map(ToString::to_string).chain([output.clone()]);
+                text.filter(|text| text.contains("Lock Info:"))
+                    .find_map(|text| Self::read(&text))
+            }
+            _ => None,
+        }
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (_, info) = text.split_once("Lock Info:")?;
+        let field = |name: &str| {
+            let mut lines = info.lines();
+            let value = lines.find_map(|line| {
+                // In a box, lines begin with a bar.
+                let (key, value) = line.trim_start_matches(['│', ' ', '\t']).split_once(':')?;
+                (key == name).then(|| value.trim().to_owned())
+            });
+            value.unwrap_or_default()
         };
         Some(Self {
-            id: value("ID"),
-            path: value("Path"),
-            operation: value("Operation"),
-            who: value("Who"),
-            created: value("Created"),
+            id: field("ID"),
+            path: field("Path"),
+            operation: field("Operation").trim_start_matches("OperationType").to_lowercase(),
+            who: field("Who"),
+            created: field("Created"),
         })
     }
 
@@ -58,6 +70,26 @@ impl StateLock {
         let mut words = self.created.split(' ');
         let (date, time) = (words.next()?, words.next()?);
         (words.next()? == "+0000").then(|| format!("{date}T{time}Z").parse().ok())?
+    }
+}
+
+/// `alice@laptop since 2026-05-01 10:00:00 +0000 (apply, lock ID)`
+impl std::fmt::Display for StateLock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Without the fractions of a second, which nobody reads.
+        let since = match self.created.split_once('.') {
+            Some((seconds, rest)) => {
+                let zone = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+                format!("{seconds}{}", zone.trim_end_matches(" UTC"))
+            }
+            None => self.created.clone(),
+        };
+        let operation = if self.operation.is_empty() {
+            String::new()
+        } else {
+            format!("{}, ", self.operation)
+        };
+        write!(f, "{} since {since} ({operation}lock {})", self.who, self.id)
     }
 }
 
@@ -211,14 +243,19 @@ mod tests {
     const S3: &str = "Error message: operation error S3: PutObject, https response error\nStatusCode: 412, RequestID: 4442587FB7D0A2F9, HostID: , api error PreconditionFailed: At least one of the pre-conditions you specified did not hold\nLock Info:\n  ID:        5f0a1d6e-6a5e-2c0a-7a4f-2b8c4b0a9d11\n  Path:      acme-state/demo/terraform.tfstate\n  Operation: OperationTypePlan\n  Who:       ci@runner-7\n  Version:   1.11.4\n  Created:   2026-11-25 19:00:00 +0000 UTC\n  Info:      \n";
 
     fn told(detail: &str) -> StateLock {
-        let event = DiagnosticEvent {
-            severity: "error".into(),
-            summary: "Error acquiring the state lock".into(),
-            detail: detail.into(),
-            address: None,
-            range: None,
-        };
-        StateLock::told(&[event], "").unwrap()
+        StateLock::read(detail).unwrap()
+    }
+
+    #[test]
+    fn the_owner_is_read_with_and_without_a_box() {
+        let lock = told(LOCAL);
+        assert_eq!(
+            lock.to_string(),
+            "alice@laptop since 2026-11-25 20:06:22 +0000 (apply, lock f73d9a6c-bcdd-bdb2-459a-823dd07c7437)"
+        );
+        let boxed: String = LOCAL.lines().map(|line| format!("│ {line}\n")).collect();
+        assert_eq!(StateLock::read(&boxed), Some(lock));
+        assert_eq!(StateLock::read("no lock"), None);
     }
 
     #[test]
@@ -227,7 +264,7 @@ mod tests {
         assert_eq!(local.id, "f73d9a6c-bcdd-bdb2-459a-823dd07c7437");
         assert_eq!(
             (local.who.as_str(), local.operation.as_str()),
-            ("alice@laptop", "OperationTypeApply")
+            ("alice@laptop", "apply")
         );
         assert_eq!(local.since(), "2026-11-25T20:06:22.83028021Z".parse().ok());
         let s3 = told(S3);

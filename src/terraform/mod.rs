@@ -1,16 +1,20 @@
 //! Drives Terraform or OpenTofu: a clean environment, machine-readable output, saved plans only, and one SIGINT.
 
+mod encryption;
 mod event;
 mod lock;
 mod mirror;
 mod program;
 mod run;
+mod state;
 mod workspace;
 
+pub use encryption::{Encryption, NoPassphrase, VARIABLE as ENCRYPTION_VARIABLE, json_literal};
 pub use event::{DiagnosticEvent, TerraformEvent};
 pub use lock::StateLock;
 pub use mirror::ProviderMirror;
 pub use program::{Flavour, Program};
+pub use state::State;
 pub use workspace::{Import, Plan, PlanCounts, Workspace};
 
 /// What can go wrong.

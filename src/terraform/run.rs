@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
+
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::lock::Runs;
@@ -36,11 +38,12 @@ pub(super) struct Finished {
 impl Call<'_> {
     /// The command as a person would name it.
     pub(super) fn name(&self) -> String {
-        format!(
-            "{} {}",
-            self.program.flavour.name(),
-            self.arguments.first().map_or("", String::as_str)
-        )
+        let mut name = self.program.flavour.name().to_owned();
+        for word in self.arguments.iter().take_while(|a| !a.starts_with('-')).take(2) {
+            name.push(' ');
+            name.push_str(word);
+        }
+        name
     }
 
     /// Runs it; each line that is an event is handed to `on_event`. On cancellation the program gets one SIGINT and is
@@ -111,6 +114,63 @@ impl Call<'_> {
         })
     }
 
+    /// Gives it `input`, and returns what it prints; nothing of either is written to a file. For calls that may end when
+    /// this process does: they read only, or write nothing before the input is complete.
+    pub(super) async fn pipe(&self, input: &str, cancellation: &Cancellation) -> Result<String, TerraformError> {
+        let io = |source| TerraformError::Io {
+            what: format!("talk to {}", self.name()),
+            source,
+        };
+        let mut child = tokio::process::Command::new(&self.program.path)
+            .args(&self.arguments)
+            .current_dir(self.dir)
+            .env_clear()
+            .envs(self.environment.iter())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|source| TerraformError::Unusable {
+                program: self.program.path.display().to_string(),
+                source,
+            })?;
+        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let stdin = child.stdin.take();
+        let feed = async move {
+            // A program that refuses before it has read everything says why by itself.
+            if let Some(mut stdin) = stdin {
+                let _ = stdin.write_all(input.as_bytes()).await;
+            }
+        };
+        let work = async { tokio::join!(feed, child.wait_with_output()).1 };
+        tokio::pin!(work);
+        let mut interrupted = false;
+        let output = loop {
+            tokio::select! {
+                output = &mut work => break output.map_err(io)?,
+                () = cancellation.cancelled(), if !interrupted => {
+                    interrupted = true;
+                    if let Some(pid) = pid {
+                        // It may have ended by itself in this moment.
+                        let _ = kill_process(pid, Signal::INT);
+                    }
+                }
+            }
+        };
+        if interrupted {
+            return Err(TerraformError::Interrupted { command: self.name() });
+        }
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(TerraformError::Failed {
+            command: self.name(),
+            diagnostics: Vec::new(),
+            output: tail(&String::from_utf8_lossy(&output.stderr)),
+        })
+    }
+
     /// Runs it and expects exit status 0 or one of `also`.
     pub(super) async fn expect(
         &self,
@@ -126,8 +186,7 @@ impl Call<'_> {
         let subcommand = self.arguments.first().map_or("run", String::as_str);
         let stderr =
             std::fs::read_to_string(self.private.join(format!("terraform-{subcommand}.err"))).unwrap_or_default();
-        let tail: Vec<&str> = stderr.lines().filter(|l| !l.trim().is_empty()).collect();
-        let output = tail[tail.len().saturating_sub(20)..].join("\n");
+        let output = tail(&stderr);
         Err(TerraformError::Failed {
             command: self.name(),
             diagnostics: finished
@@ -138,6 +197,12 @@ impl Call<'_> {
             output,
         })
     }
+}
+
+/// The last lines, without empty ones.
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
 fn create(path: &PathBuf) -> Result<File, TerraformError> {

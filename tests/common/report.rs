@@ -19,9 +19,9 @@
 //! |---|---|---|
 //! | `kill` | the operation and how it was killed | `points`, `killed`, `converged` |
 //! | `faults` | the service | `faults`, `calls`, and what came of them |
-//! | `canaries` | where they were planted | `canaries`, `places`, `searches`, `found` |
+//! | `canaries` | where they were planted | `canaries`, `forms`, `places`, `found` |
 //! | `rotations` | the credential | `rotations`, `fetches` or `logins`, `failed` |
-//! | `teardowns` | the situation | `teardowns`, `planted`, `found`, `removed`, `left` |
+//! | `teardowns` | the situation | `teardowns`, `planted`, `found`, `left`, `look-alikes`, `survived` |
 //!
 //! The end-to-end tier includes this file with `#[path = "../common/report.rs"] mod report;`. A new test that has figures is
 //! named in `xtask/src/figures.rs`.
@@ -29,6 +29,7 @@
 use serde_json::json;
 
 /// Prints the figures of one row, and keeps them for the report.
+#[allow(clippy::print_stdout, reason = "the figures are for whoever runs the test")]
 pub(crate) fn figure(kind: &str, subject: &str, figures: &[(&str, u64)]) {
     let told: Vec<String> = figures.iter().map(|(name, value)| format!("{name} {value}")).collect();
     println!("  {kind}: {subject}: {}", told.join(", "));

@@ -10,7 +10,7 @@ use crate::process::{cargo_command, root, run as run_command};
 /// The fast tests that have figures, by test target.
 const FAST: [&str; 1] = ["kill"];
 /// Those of the end-to-end tier, by the beginning of their names.
-const END_TO_END: [&str; 1] = ["interruptions"];
+const END_TO_END: [&str; 4] = ["interruptions", "rotation", "story", "teardown"];
 
 /// The tables of the report, with their headings; `tests/common/report.rs` tells what each counts.
 const KINDS: [(&str, &str); 5] = [
