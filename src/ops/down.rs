@@ -144,7 +144,13 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
 
 /// Removes the private files that are of no use without the environment.
 fn forget_private_files(context: &Context) -> Result<()> {
-    for name in ["kubeconfig", "apply.tfplan", "destroy.tfplan", "known_hosts"] {
+    for name in [
+        "kubeconfig",
+        "apply.tfplan",
+        "destroy.tfplan",
+        "known_hosts",
+        "terraform.runs",
+    ] {
         remove_file(&context.private().join(name))?;
     }
     Ok(())

@@ -158,14 +158,14 @@ impl Runs {
     }
 
     /// Notes a run that has just begun. Without the note a lock that it leaves is told of instead of being broken.
-    pub(super) fn begin(&mut self, pid: u32, output: &Path) {
+    pub(super) fn begin(&mut self, pid: u32, began: Timestamp, output: &Path) {
         let Some(started) = start_of(pid) else { return };
         self.runs.push(Run {
             pid,
             started,
             boot: boot(),
             host: host(),
-            began: Timestamp::now(),
+            began,
             output: output.to_owned(),
             worked: None,
         });
@@ -359,7 +359,7 @@ mod tests {
     fn the_record_survives_until_somebody_got_the_lock() {
         let folder = tempfile::tempdir().unwrap();
         let mut runs = Runs::read(folder.path());
-        runs.begin(std::process::id(), Path::new("nowhere"));
+        runs.begin(std::process::id(), Timestamp::now(), Path::new("nowhere"));
         assert_eq!(Runs::read(folder.path()).at_work(), Some(std::process::id()));
         runs.forget();
         assert!(!folder.path().join("terraform.runs").exists());

@@ -57,6 +57,7 @@ impl Call<'_> {
         let subcommand = self.arguments.first().map_or("run", String::as_str);
         let out = self.private.join(format!("terraform-{subcommand}.out"));
         let err = self.private.join(format!("terraform-{subcommand}.err"));
+        let began = jiff::Timestamp::now();
         let mut child = tokio::process::Command::new(&self.program.path)
             .args(&self.arguments)
             .current_dir(self.dir)
@@ -73,7 +74,7 @@ impl Call<'_> {
                 source,
             })?;
         if let (Some(runs), Some(pid)) = (runs, child.id()) {
-            runs.begin(pid, &out);
+            runs.begin(pid, began, &out);
         }
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let mut follower = Follower::open(&out)?;

@@ -1,4 +1,5 @@
-//! `up` is cut off again and again, and each next run takes it further, until everything stands as if nothing had happened.
+//! `up` is cut off again and again, and each next run takes it further, until everything stands as if nothing had happened. So are
+//! both rotations and `down` on the same platform, by each signal. The fast tier does it at every call (`tests/kill`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use crate::aws::Aws;
 use crate::git::GitHost;
 use crate::process::processes_of;
 use crate::project::{ENVIRONMENT, Finished, Project};
+use crate::report;
 
 const UP: [&str; 2] = ["up", ENVIRONMENT];
 
@@ -69,7 +71,74 @@ fn up_that_was_killed_anywhere_converges_when_it_is_run_again() {
     the_cut_is_told(&last, killed_in);
     assert_eq!(last.exit(0)["ok"], true);
     everything_stands_once(&project, secret.expect("the password was made on the way"));
+    converged("up", MOMENTS.len(), 1, 0);
+    rotations_are_cut_off_and_finished(&project);
     goes_without_a_trace(&project);
+}
+
+/// How a run is cut off.
+#[derive(Clone, Copy)]
+enum Cut {
+    Kill,
+    Interrupt,
+    Terminate,
+}
+
+/// Cuts one run off when `moment` comes.
+fn cut(project: &Project, arguments: &[&str], how: Cut, what: &str, moment: impl Fn(&Value) -> bool) {
+    println!("  {arguments:?} cut off in {what}");
+    let mut running = project.start(arguments);
+    running.wait_for(what, moment);
+    match how {
+        Cut::Kill => running.kill().expect_killed(),
+        Cut::Interrupt => {
+            running.interrupt().exit(130);
+        }
+        Cut::Terminate => {
+            running.terminate().exit(130);
+        }
+    }
+}
+
+fn converged(operation: &str, killed: usize, interrupted: usize, terminated: usize) {
+    let count = |n: usize| n as u64;
+    report::figure(
+        "kill",
+        &format!("{operation}, real processes"),
+        &[
+            ("points", count(killed + interrupted + terminated)),
+            ("killed", count(killed + interrupted + terminated)),
+            ("converged", count(killed + interrupted + terminated)),
+        ],
+    );
+}
+
+/// Each rotation is cut off three times, and the next run finishes what the first has begun.
+fn rotations_are_cut_off_and_finished(project: &Project) {
+    for (credential, steps) in [
+        ("argocd-password", ["patch", "verify", "promote"]),
+        ("deploy-key", ["prove", "see", "revoke"]),
+    ] {
+        let rotate = ["rotate", credential, ENVIRONMENT];
+        for (step, how) in steps.into_iter().zip([Cut::Interrupt, Cut::Terminate, Cut::Kill]) {
+            cut(project, &rotate, how, step, |e| begins(e, step));
+        }
+        let last = project.run(&rotate);
+        let document = last.exit(0);
+        assert_eq!(
+            (&document["outcome"], &document["adopted"]),
+            (&json!("rotated"), &json!(true)),
+            "{last}"
+        );
+        let status = project.status().exit(0)["credentials"].clone();
+        assert!(
+            status["password_pending_since"].is_null() && status["deploy_key_pending"].is_null(),
+            "{status}"
+        );
+        converged(&format!("rotate {credential}"), 1, 1, 1);
+    }
+    let up = project.run(&UP);
+    assert_eq!(up.exit(0)["changed"], 0, "the rotations left nothing to do: {up}");
 }
 
 fn after_password(step: &str) -> bool {
@@ -176,6 +245,17 @@ fn everything_stands_once(project: &Project, secret: Vec<Value>) {
 
 /// Whoever started the platform stops it.
 fn goes_without_a_trace(project: &Project) {
+    let command = ["down", ENVIRONMENT];
+    cut(project, &command, Cut::Interrupt, "workloads", |e| {
+        begins(e, "workloads")
+    });
+    cut(project, &command, Cut::Terminate, "argocd", |e| {
+        at_work(e, "argocd") && e["done"].as_u64() >= Some(5)
+    });
+    cut(project, &command, Cut::Kill, "destroy", |e| {
+        at_work(e, "destroy") && e["done"].as_u64() >= Some(1)
+    });
+    cut(project, &command, Cut::Kill, "revoke", |e| begins(e, "revoke"));
     println!("  down");
     let down = project.run(&["down", ENVIRONMENT]);
     let document = down.exit(0);
@@ -190,6 +270,7 @@ fn goes_without_a_trace(project: &Project) {
         "nothing of the platform is kept"
     );
     assert!(down.took < Duration::from_secs(300), "{:?}", down.took);
+    converged("down", 2, 1, 1);
     let again = project.run(&["down", ENVIRONMENT]);
     assert_eq!(again.exit(0)["was_there"], false, "{again}");
     project.assert_no_process("a second down");

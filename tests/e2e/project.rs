@@ -318,6 +318,11 @@ impl Running<'_> {
         self.finish()
     }
 
+    pub(crate) fn terminate(self) -> Finished {
+        send(self.pid(), Signal::TERM);
+        self.finish()
+    }
+
     /// Waits for the end.
     pub(crate) fn finish(mut self) -> Finished {
         let end = self.began + LIMIT;
