@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -285,29 +286,39 @@ impl Workspace {
     /// # Errors
     /// A command failed.
     pub async fn untaint(&self, cancellation: &Cancellation) -> Result<Vec<String>, TerraformError> {
-        let call = self.call(&["show", "-json"]);
-        let finished = call.expect(&[], cancellation, |_| {}).await?;
-        let state: Value = serde_json::from_str(&finished.stdout).map_err(|source| TerraformError::Output {
-            command: call.name(),
-            source,
-        })?;
-        let mut addresses = Vec::new();
-        let mut modules = vec![&state["values"]["root_module"]];
-        while let Some(module) = modules.pop() {
-            modules.extend(module["child_modules"].as_array().into_iter().flatten());
-            let resources = module["resources"].as_array().into_iter().flatten();
-            addresses.extend(
-                resources
-                    .filter(|r| r["tainted"] == true && r["deposed_key"].is_null())
-                    .filter_map(|r| r["address"].as_str().map(str::to_owned)),
-            );
-        }
+        let state = self.state(cancellation).await?;
+        let addresses: Vec<String> = resources(&state)
+            .into_iter()
+            .filter(|r| r["tainted"] == true && r["deposed_key"].is_null())
+            .filter_map(|r| r["address"].as_str().map(str::to_owned))
+            .collect();
         for address in &addresses {
             self.call(&["untaint", "-no-color", "-lock-timeout=300s", address])
                 .expect(&[], cancellation, |_| {})
                 .await?;
         }
         Ok(addresses)
+    }
+
+    /// The ids of everything in the state.
+    ///
+    /// # Errors
+    /// It failed.
+    pub async fn state_ids(&self, cancellation: &Cancellation) -> Result<BTreeSet<String>, TerraformError> {
+        let state = self.state(cancellation).await?;
+        let ids = resources(&state).into_iter().filter(|r| r["mode"] == "managed");
+        Ok(ids
+            .filter_map(|r| r["values"]["id"].as_str().map(str::to_owned))
+            .collect())
+    }
+
+    async fn state(&self, cancellation: &Cancellation) -> Result<Value, TerraformError> {
+        let call = self.call(&["show", "-json"]);
+        let finished = call.expect(&[], cancellation, |_| {}).await?;
+        serde_json::from_str(&finished.stdout).map_err(|source| TerraformError::Output {
+            command: call.name(),
+            source,
+        })
     }
 
     /// The outputs by name.
@@ -322,6 +333,17 @@ impl Workspace {
             source,
         })
     }
+}
+
+/// The resources of every module in the JSON form of a state.
+fn resources(state: &Value) -> Vec<&Value> {
+    let mut found = Vec::new();
+    let mut modules = vec![&state["values"]["root_module"]];
+    while let Some(module) = modules.pop() {
+        modules.extend(module["child_modules"].as_array().into_iter().flatten());
+        found.extend(module["resources"].as_array().into_iter().flatten());
+    }
+    found
 }
 
 impl TerraformError {

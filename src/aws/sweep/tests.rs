@@ -512,6 +512,34 @@ fn terraform_s_and_eks_own_are_left_to_them_until_the_cluster_is_gone() {
     assert_eq!(inventory.doubtful().len(), 2);
 }
 
+#[test]
+fn what_terraform_made_and_its_state_has_lost_goes_where_the_state_has_the_network() {
+    use ResourceKind::*;
+    let terraform = [("mfsre:environment", "demo"), ("mfsre:managed-by", "terraform")];
+    let named = |kind, id: &str| Resource {
+        id: id.into(),
+        ..resource(kind, &terraform, Some(OWN_VPC))
+    };
+    let mut inventory = inventory(vec![
+        Resource::new(Cluster, "demo"),
+        named(Subnet, "known"),
+        named(Subnet, "lost"),
+        named(NatGateway, "lost-too"),
+    ]);
+    let ids = |inventory: &Inventory| -> Vec<String> {
+        let doomed = inventory.doomed(Scope::InTheWay);
+        doomed.into_iter().map(|r| r.id.clone()).collect()
+    };
+    assert!(
+        ids(&inventory).is_empty(),
+        "without a state nothing is known to be lost"
+    );
+    inventory.managed = ["known".to_owned(), "vpc-of-another-state".to_owned()].into();
+    assert!(ids(&inventory).is_empty(), "that is the state of something else");
+    inventory.managed.insert(OWN_VPC.into());
+    assert_eq!(ids(&inventory), ["lost"]);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // What AWS is asked
 

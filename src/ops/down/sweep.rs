@@ -163,7 +163,9 @@ pub(crate) async fn alongside(
 async fn inventory(context: &Context) -> Result<Inventory> {
     let network = context.cluster.as_ref().and_then(|cluster| cluster.network.as_deref());
     let names = &context.environment.names;
-    Ok(context.aws()?.inventory(&names.cluster, network).await?)
+    let mut inventory = context.aws()?.inventory(&names.cluster, network).await?;
+    inventory.managed.clone_from(&context.state_ids);
+    Ok(inventory)
 }
 
 async fn look(context: &Context, progress: Progress<'_>) -> Result<Inventory> {
