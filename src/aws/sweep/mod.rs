@@ -139,6 +139,8 @@ impl Inventory {
             resource.kind.is_swept()
                 && match (scope, maker) {
                     (Scope::InTheWay, _) if !resource.kind.blocks_network() => false,
+                    // A node's interfaces go with it, and nodes go with the cluster.
+                    (Scope::InTheWay, _) if resource.is_worn() => false,
                     (Scope::InTheWay, Maker::Terraform) => false,
                     // The cluster's own claims decide what becomes of a volume, as long as it stands.
                     (_, Maker::Controller) => !(has_cluster && resource.kind == ResourceKind::Volume),

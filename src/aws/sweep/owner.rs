@@ -190,7 +190,8 @@ fn maker(resource: &Resource, makers: &[Maker]) -> Maker {
     if by_karpenter.iter().any(|key| resource.tags.contains_key(*key)) {
         return Maker::Controller;
     }
-    [Maker::Terraform, Maker::Eks]
+    // EKS hands the tags of a cluster on to what it makes.
+    [Maker::Eks, Maker::Terraform]
         .into_iter()
         .find(|maker| makers.contains(maker))
         .unwrap_or(Maker::Controller)

@@ -502,6 +502,19 @@ fn terraform_s_and_eks_own_are_left_to_them_until_the_cluster_is_gone() {
         ours.contains(&"subnet") && ours.contains(&"demo"),
         "named, with the command: {ours:?}"
     );
+    let interface = |id: &str, state| Resource {
+        state,
+        ..named(NetworkInterface, id, &[("cluster.k8s.amazonaws.com/name", "demo")])
+    };
+    let worn = State::Held("it is attached to i-1".into());
+    inventory
+        .resources
+        .extend([interface("worn", worn), interface("loose", State::Free)]);
+    assert_eq!(
+        ids(&inventory, Scope::InTheWay),
+        ["karpenter", "elb", "loose"],
+        "a node's go with it"
+    );
     inventory.resources.push(named(LoadBalancer, "stranger", &[]));
     inventory.resources.push(Resource {
         vpc: Some("vpc-0bbb".into()),

@@ -13,6 +13,9 @@ use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
 /// Pause between two rounds; AWS takes seconds to minutes to let go of a network interface.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How long orphans are waited for before Terraform begins. A load balancer's interfaces are gone by then; for what takes
+/// longer, rounds go on while Terraform is at work.
+const BEFORE: Duration = Duration::from_secs(180);
 /// Pause between two rounds while Terraform is at work.
 const ALONGSIDE: Duration = Duration::from_secs(10);
 
@@ -75,7 +78,7 @@ impl Step<Context> for RemoveOrphans {
             let limit = if context.kubernetes.is_none() && context.cluster.is_some() {
                 Duration::ZERO
             } else {
-                context.options.timeout
+                context.options.timeout.min(BEFORE)
             };
             let swept = sweep(context, Scope::InTheWay, limit, progress).await?;
             let mut detail = summary(&swept.removed);
