@@ -233,6 +233,9 @@ pub enum ShowSecret {
         /// Environment
         #[arg(value_name = "ENV")]
         environment: String,
+        /// Print it although standard output is no terminal, as into a pipe
+        #[arg(long)]
+        reveal: bool,
     },
 }
 
@@ -365,7 +368,7 @@ impl Command {
                 Rotate::ArgocdPassword(RotateArguments { environment, .. })
                 | Rotate::DeployKey(RotateArguments { environment, .. }),
             )
-            | Self::Secrets(Secrets::Show(ShowSecret::ArgocdPassword { environment }))
+            | Self::Secrets(Secrets::Show(ShowSecret::ArgocdPassword { environment, .. }))
             | Self::Sandbox(
                 Sandbox::Start { environment }
                 | Sandbox::Stop { environment }

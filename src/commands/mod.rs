@@ -21,6 +21,7 @@ mod validate;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::cli::{Cli, Command, Rotate, Sandbox, Secrets};
 use crate::error::{Error, ErrorKind, Result};
@@ -34,6 +35,7 @@ const CHANGES: u8 = 2;
 /// Runs the command line; returns the process's exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    without_core_dumps();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return not_understood(&error),
@@ -77,6 +79,15 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.kind.exit_code())
         }
     }
+}
+
+/// Memory holds secrets, which a core dump would put on the disk. Children inherit this; where it is refused, the limit is stricter already.
+fn without_core_dumps() {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = setrlimit(Resource::Core, none);
 }
 
 /// Is the exporter, which has a runtime of its own.

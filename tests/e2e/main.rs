@@ -23,6 +23,8 @@ mod neighbours;
 mod plan;
 mod process;
 mod project;
+#[path = "../common/report.rs"]
+mod report;
 mod rotation;
 mod story;
 mod teardown;

@@ -16,6 +16,7 @@ use crate::aws::Aws;
 use crate::cluster::Kubectl;
 use crate::process::eventually;
 use crate::project::{ENVIRONMENT, Finished, Project};
+use crate::report;
 
 const SECRET: &str = "sandbox/argocd";
 /// A finalizer that nobody takes off.
@@ -68,13 +69,20 @@ fn a_teardown_takes_what_is_the_environment_s_and_nothing_else() {
         .filter(|p| is_there(&teardown.aws, p))
         .count();
     let left = orphans.iter().filter(|p| is_there(&teardown.aws, p)).count();
-    println!(
-        "  teardowns: orphans planted {0}, found {0}, removed {1}, left {left}; look-alikes planted {2}, survived {survived}",
-        orphans.len(),
-        orphans.len() - left,
-        silent.len() + told.len(),
-    );
     assert_eq!((left, survived), (0, silent.len() + told.len()));
+    let planted = orphans.len() as u64;
+    report::figure(
+        "teardowns",
+        "orphans of controllers, and look-alikes of another cluster",
+        &[
+            ("teardowns", 1),
+            ("planted", planted),
+            ("found", planted),
+            ("left", 0),
+            ("look-alikes", survived as u64),
+            ("survived", survived as u64),
+        ],
+    );
     section("without state, without cluster", || {
         teardown.without_its_state_everything_is_named();
     });
