@@ -422,6 +422,11 @@ fn log_groups_are_known_by_their_exact_names() {
     let answer = json!({ "logGroups": groups.map(|name| json!({ "logGroupName": name })) });
     let found: Vec<String> = logs::read("demo", &answer).into_iter().map(|r| r.id).collect();
     assert_eq!(found, ["/aws/eks/demo/cluster", "/aws/vpc/demo/flow-logs"]);
+    let judged = |name: &str| owner().judge(&Resource::new(ResourceKind::LogGroup, name));
+    assert_eq!(judged(&found[0]), Verdict::Ours(Maker::Terraform));
+    let insights = "/aws/containerinsights/demo/performance";
+    assert_eq!(judged(insights), Verdict::Ours(Maker::Controller));
+    assert_eq!(judged("/aws/containerinsights/demo-2/performance"), Verdict::Foreign);
 }
 
 #[test]
