@@ -8,6 +8,8 @@ mod error;
 mod password;
 mod query;
 mod registry;
+mod signed;
+mod state_bucket;
 mod sweep;
 mod token;
 
@@ -17,5 +19,6 @@ pub use deploy_key::{DeployKey, Removal, StoredKey};
 pub use error::AwsError;
 pub use password::{AdminPassword, PasswordVersion};
 pub use registry::RegistryCredential;
+pub use state_bucket::{Found, StateBucket};
 pub use sweep::{Attempt, Inventory, Leftover, Maker, Owner, Resource, ResourceKind, Scope, State, Verdict};
 pub use token::ClusterToken;

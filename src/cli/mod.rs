@@ -134,6 +134,9 @@ pub enum Command {
     /// Replace a credential by a new one, or finish a rotation that was cut off
     #[command(subcommand)]
     Rotate(Rotate),
+    /// Where Terraform's state is kept
+    #[command(subcommand)]
+    Backend(Backend),
     /// Merge an environment's cluster into your kubeconfig
     Kubeconfig {
         /// Environment
@@ -215,6 +218,26 @@ pub struct RotateArguments {
     /// How long to wait for Argo CD, and for a person who adds the key by hand
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
     pub timeout: Duration,
+}
+
+/// `mfsre backend`
+#[derive(Debug, Subcommand)]
+pub enum Backend {
+    /// Make the bucket of an S3 backend, or everything about it as it should be
+    Create {
+        /// Environment
+        #[arg(value_name = "ENV")]
+        environment: String,
+    },
+    /// Move the state to the backend that the environment file names now
+    Migrate {
+        /// Environment
+        #[arg(value_name = "ENV")]
+        environment: String,
+        /// Move without asking
+        #[arg(long, short)]
+        yes: bool,
+    },
 }
 
 /// `mfsre secrets`
@@ -336,6 +359,8 @@ impl Command {
             Self::Down { .. } => "down",
             Self::Status { .. } => "status",
             Self::Rotate(_) => "rotate",
+            Self::Backend(Backend::Create { .. }) => "backend create",
+            Self::Backend(Backend::Migrate { .. }) => "backend migrate",
             Self::Kubeconfig { .. } => "kubeconfig",
             Self::Token { .. } => "token",
             Self::Secrets(_) => "secrets show",
@@ -364,6 +389,7 @@ impl Command {
             | Self::Status { environment }
             | Self::Kubeconfig { environment, .. }
             | Self::Token { environment }
+            | Self::Backend(Backend::Create { environment } | Backend::Migrate { environment, .. })
             | Self::Rotate(
                 Rotate::ArgocdPassword(RotateArguments { environment, .. })
                 | Rotate::DeployKey(RotateArguments { environment, .. }),

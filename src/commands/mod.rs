@@ -1,5 +1,6 @@
 //! One file for each command: resolve settings, call one operation, print its result.
 
+mod backend;
 mod bump;
 mod completions;
 mod down;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::cli::{Cli, Command, Rotate, Sandbox, Secrets};
+use crate::cli::{Backend, Cli, Command, Rotate, Sandbox, Secrets};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::{Credential, Options, RotateOptions};
 use crate::ui::Printer;
@@ -145,6 +146,8 @@ async fn run(cli: Cli, printer: Printer) -> Result<u8> {
             down::run(&session, &environment, yes, options).await
         }
         Command::Status { environment } => status::run(&session, &environment).await,
+        Command::Backend(Backend::Create { environment }) => backend::create(&session, &environment).await,
+        Command::Backend(Backend::Migrate { environment, yes }) => backend::migrate(&session, &environment, yes).await,
         Command::Kubeconfig {
             environment,
             file,

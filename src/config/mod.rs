@@ -18,5 +18,6 @@ pub use resolve::{Loaded, parse};
 pub use schema::schema;
 pub use settings::{
     Access, ArgoCd, Autoscaling, AutoscalingProvider, Backend, Cluster, Environment, Git, GitHost, Images, MainService,
-    ManifestSource, Mirrors, NatGateways, Network, NodeGroup, Observability, SandboxSettings, SupportType, Terraform,
+    ManifestSource, Mirrors, NatGateways, Network, NodeGroup, Observability, SandboxSettings, StateEncryption,
+    SupportType, Terraform,
 };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use jiff::civil::Date;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::Blueprint;
@@ -130,12 +130,15 @@ pub struct NodeGroup {
     pub desired_size: u32,
 }
 
-/// Terraform's backend.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// Terraform's backend. As JSON it is also what mfsre remembers of where a state was found last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Backend {
     /// A file beside the root module.
-    Local,
+    Local {
+        /// How OpenTofu encrypts the state.
+        encryption: Option<StateEncryption>,
+    },
     /// An S3 object with S3's own lock file.
     S3 {
         /// Bucket.
@@ -146,6 +149,8 @@ pub enum Backend {
         region: String,
         /// KMS key.
         kms_key_id: Option<String>,
+        /// How OpenTofu encrypts the state before it is put there.
+        encryption: Option<StateEncryption>,
     },
     /// An HCP Terraform or Terraform Enterprise workspace.
     Cloud {
@@ -157,6 +162,70 @@ pub enum Backend {
         project: Option<String>,
         /// Host.
         hostname: Option<String>,
+    },
+}
+
+impl Backend {
+    /// How OpenTofu encrypts the state, where it does.
+    #[must_use]
+    pub fn encryption(&self) -> Option<&StateEncryption> {
+        match self {
+            Self::Local { encryption } | Self::S3 { encryption, .. } => encryption.as_ref(),
+            Self::Cloud { .. } => None,
+        }
+    }
+
+    /// Whether both are one place, however the state is encrypted there.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Local { .. }, Self::Local { .. }) => true,
+            (Self::S3 { bucket, key, .. }, Self::S3 { bucket: b, key: k, .. }) => (bucket, key) == (b, k),
+            (Self::Cloud { .. }, Self::Cloud { .. }) => self == other,
+            _ => false,
+        }
+    }
+}
+
+/// For people.
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Local { .. } => write!(f, "the local file terraform.tfstate")?,
+            Self::S3 { bucket, key, .. } => write!(f, "s3://{bucket}/{key}")?,
+            Self::Cloud {
+                organization,
+                workspace,
+                hostname,
+                ..
+            } => {
+                let host = hostname.as_deref().unwrap_or("app.terraform.io");
+                write!(f, "the workspace {organization}/{workspace} on {host}")?;
+            }
+        }
+        if self.encryption().is_some() {
+            write!(f, ", encrypted by OpenTofu")?;
+        }
+        Ok(())
+    }
+}
+
+/// Where OpenTofu takes the key from with which it encrypts states and plans
+/// (<https://opentofu.org/docs/language/state/encryption/>).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "key_provider", rename_all = "snake_case")]
+pub enum StateEncryption {
+    /// Derived from a passphrase.
+    Pbkdf2 {
+        /// The environment variable with the passphrase.
+        passphrase_variable: String,
+    },
+    /// A data key of a KMS key.
+    AwsKms {
+        /// The KMS key.
+        kms_key_id: String,
+        /// Its region.
+        region: String,
     },
 }
 
@@ -254,6 +323,16 @@ pub struct Terraform {
     pub program: Option<PathBuf>,
 }
 
+impl Terraform {
+    /// Whether the files are for OpenTofu, whose providers have addresses of their own. Only the setting decides, since the
+    /// same environment file shall give the same files on every machine.
+    #[must_use]
+    pub fn is_opentofu(&self) -> bool {
+        let name = self.program.as_ref().and_then(|program| program.file_name());
+        name.is_some_and(|name| name.to_string_lossy().contains("tofu"))
+    }
+}
+
 /// Local sandbox.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct SandboxSettings {
@@ -310,6 +389,15 @@ words! {
         S3 = "s3",
         /// HCP Terraform.
         Cloud = "cloud",
+    }
+}
+words! {
+    /// Where the key of OpenTofu's state encryption comes from.
+    KeyProvider: "a key provider" {
+        /// A passphrase.
+        Pbkdf2 = "pbkdf2",
+        /// KMS.
+        AwsKms = "aws_kms",
     }
 }
 words! {

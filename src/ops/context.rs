@@ -8,11 +8,11 @@ use super::down::Remains;
 use crate::aws::{AdminPassword, Aws, ClusterDescription, DeployKey, PasswordVersion, RegistryCredential, StoredKey};
 use crate::config::{Environment, Project};
 use crate::error::{Error, Result};
-use crate::git::GitRepository;
+use crate::git::{GitRepository, Publication};
 use crate::kubernetes::{ApplicationStatus, Kubernetes};
 use crate::render::Tree;
-use crate::terraform::{Plan, ProviderMirror, Workspace};
-use crate::workflow::{Cancellation, Confirm, Reporter};
+use crate::terraform::{Plan, Program, ProviderMirror, Workspace};
+use crate::workflow::{Cancellation, Confirm, Reporter, Unfinished};
 
 /// What the command line decides.
 #[derive(Debug, Clone)]
@@ -47,6 +47,7 @@ pub struct Context {
     pub cancellation: Cancellation,
     pub(super) sandbox: Option<mfsre_sandbox::Status>,
     pub(super) aws: Option<Aws>,
+    pub(super) program: Option<Program>,
     pub(super) workspace: Option<Workspace>,
     pub(super) mirror: Option<ProviderMirror>,
     pub(super) manifest: Option<Vec<u8>>,
@@ -59,6 +60,7 @@ pub struct Context {
     pub(super) deploy_key: Option<DeployKey>,
     pub(super) registry: Option<RegistryCredential>,
     pub(super) pending_key: Option<StoredKey>,
+    pub(super) publication: Option<Publication>,
     pub(super) revision: Option<String>,
     pub(super) cluster: Option<ClusterDescription>,
     pub(super) kubernetes: Option<Kubernetes>,
@@ -90,6 +92,7 @@ impl Context {
             cancellation,
             sandbox: None,
             aws: None,
+            program: None,
             workspace: None,
             mirror: None,
             manifest: None,
@@ -101,6 +104,7 @@ impl Context {
             deploy_key: None,
             registry: None,
             pending_key: None,
+            publication: None,
             revision: None,
             cluster: None,
             kubernetes: None,
@@ -132,6 +136,10 @@ impl Context {
 
     pub(super) fn tree(&self) -> Result<&Tree> {
         self.tree.as_ref().ok_or_else(|| missing("the rendered tree"))
+    }
+
+    pub(super) fn program(&self) -> Result<&Program> {
+        self.program.as_ref().ok_or_else(|| missing("the Terraform program"))
     }
 
     pub(super) fn workspace(&self) -> Result<&Workspace> {

@@ -10,6 +10,7 @@ use self::credentials::{RemoveCredentials, RevokeDeployKey};
 pub(super) use self::sweep::{Remains, alongside};
 use self::sweep::{RemoveOrphans, Sweep};
 use super::Context;
+use super::backend::FindState;
 use super::infrastructure::{ApplyStep, CheckAccess, PlanStep, Purpose};
 use super::render::{FetchManifest, WriteTree};
 use super::sandbox::{Attach, sandbox_dir};
@@ -84,6 +85,7 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
         Box::new(CheckAccess { purpose: Purpose::Down }),
         Box::new(FetchManifest),
         Box::new(WriteTree),
+        Box::new(FindState),
         Box::new(Agree {
             agreed: agreed || sandbox,
         }),

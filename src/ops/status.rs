@@ -236,7 +236,7 @@ impl Context {
     pub async fn prepare_plan(&mut self) -> Result<()> {
         use crate::workflow::{Journal, Steps, perform};
         let private = self.private();
-        let (mut journal, _) = Journal::open(&private, "plan")?;
+        let (mut journal, unfinished) = Journal::open(&private, "plan")?;
         let steps: Steps<Self> = vec![
             Box::new(super::sandbox::Attach),
             Box::new(super::infrastructure::CheckAccess {
@@ -245,6 +245,7 @@ impl Context {
             Box::new(super::render::FetchManifest),
             Box::new(super::render::WriteTree),
             Box::new(super::render::CheckBlueprint),
+            Box::new(super::backend::FindState),
         ];
         let reporter = self.reporter.clone();
         let cancellation = self.cancellation.clone();

@@ -13,6 +13,7 @@
 
 mod argocd;
 mod aws;
+mod backends;
 mod canary;
 mod chain;
 mod cluster;
