@@ -117,3 +117,69 @@ fn not_clean(name: &str, summary: &DownSummary) -> Error {
         .hint("where Terraform's state is elsewhere, take it back and run the same command again")
         .hint("else remove them with the commands above, from top to bottom, then run it again")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leftover(kind: &'static str, id: &str, why: &str) -> Leftover {
+        Leftover {
+            kind,
+            id: id.into(),
+            why: why.into(),
+            command: (!why.is_empty()).then(|| format!("aws remove {id}")),
+        }
+    }
+
+    #[test]
+    fn everything_that_was_met_on_aws_is_told_with_its_reason_and_command() {
+        let summary = DownSummary {
+            removed: vec![leftover("volume", "vol-1", "")],
+            kept: vec![leftover("volume", "vol-2", "its policy is Retain")],
+            doubtful: vec![leftover("security group", "sg-1", "it is in vpc-9")],
+            aws: vec![leftover("vpc", "vpc-1", "no Terraform state has it")],
+            unseen: vec!["the cluster cannot be reached".into()],
+            ..DownSummary::default()
+        };
+        let mut text = String::new();
+        tell_aws(&mut text, &summary);
+        assert_eq!(
+            text,
+            "  removed on AWS, beside what Terraform had made:
+    volume vol-1
+  kept on AWS:
+    volume vol-2: its policy is Retain
+      aws remove vol-2
+  left alone on AWS, because it is not provably the environment's:
+    security group sg-1: it is in vpc-9
+      aws remove sg-1
+  left on AWS, in the order in which it can be removed:
+    vpc vpc-1: no Terraform state has it
+      aws remove vpc-1
+  not seen: the cluster cannot be reached
+"
+        );
+        let error = not_clean("demo", &summary);
+        assert_eq!(error.message, "1 thing of demo is left on AWS");
+    }
+
+    #[test]
+    fn what_could_not_be_asked_is_no_clean_end() {
+        let denied = "volumes: ec2:DescribeVolumes failed with UnauthorizedOperation";
+        let mut summary = DownSummary {
+            unseen: vec![denied.into()],
+            ..DownSummary::default()
+        };
+        let error = not_clean("demo", &summary);
+        assert_eq!(error.message, "it is not known whether anything of demo is left on AWS");
+        assert_eq!(error.causes, [denied]);
+        let mut text = String::new();
+        tell_aws(&mut text, &summary);
+        assert_eq!(text, format!("  not seen: {denied}\n"), "nothing is claimed");
+        summary.unseen.clear();
+        summary.clean = true;
+        text.clear();
+        tell_aws(&mut text, &summary);
+        assert_eq!(text, "  left on AWS: nothing\n");
+    }
+}

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +53,8 @@ pub struct Context {
     pub(super) manifest: Option<Vec<u8>>,
     pub(super) tree: Option<Tree>,
     pub(super) plan: Option<Plan>,
+    /// What Terraform knows of, where it is about to destroy it.
+    pub(super) state_ids: BTreeSet<String>,
     pub(super) password: Option<AdminPassword>,
     pub(super) pending_password: Option<PasswordVersion>,
     pub(super) deploy_key: Option<DeployKey>,
@@ -95,6 +98,7 @@ impl Context {
             manifest: None,
             tree: None,
             plan: None,
+            state_ids: BTreeSet::new(),
             password: None,
             pending_password: None,
             deploy_key: None,

@@ -95,8 +95,8 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
         Box::new(RemoveCloudObjects),
         Box::new(RemoveAddons),
         Box::new(RemoveArgoCd),
-        Box::new(RemoveOrphans),
         Box::new(PlanStep { destroy: true }),
+        Box::new(RemoveOrphans),
         Box::new(ApplyStep {
             destroy: true,
             agreed: true,

@@ -195,6 +195,9 @@ impl Step<Context> for PlanStep {
             if self.destroy && context.workspace()?.state_list(&cancellation).await?.is_empty() {
                 return Ok(Probe::Stands("the state is empty".into()));
             }
+            if self.destroy {
+                context.state_ids = context.workspace()?.state_ids(&cancellation).await?;
+            }
             let mark = interruption_mark(context);
             if !self.destroy && mark.exists() {
                 progress.say("looking for what was interrupted");

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -414,23 +415,12 @@ impl Workspace {
     /// # Errors
     /// A command failed.
     pub async fn untaint(&self, cancellation: &Cancellation) -> Result<Vec<String>, TerraformError> {
-        let call = self.call(&["show", "-no-color", "-json"]);
-        let text = call.pipe("", cancellation).await?;
-        let state: Value = serde_json::from_str(&text).map_err(|source| TerraformError::Output {
-            command: call.name(),
-            source,
-        })?;
-        let mut addresses = Vec::new();
-        let mut modules = vec![&state["values"]["root_module"]];
-        while let Some(module) = modules.pop() {
-            modules.extend(module["child_modules"].as_array().into_iter().flatten());
-            let resources = module["resources"].as_array().into_iter().flatten();
-            addresses.extend(
-                resources
-                    .filter(|r| r["tainted"] == true && r["deposed_key"].is_null())
-                    .filter_map(|r| r["address"].as_str().map(str::to_owned)),
-            );
-        }
+        let state = self.state(cancellation).await?;
+        let addresses: Vec<String> = resources(&state)
+            .into_iter()
+            .filter(|r| r["tainted"] == true && r["deposed_key"].is_null())
+            .filter_map(|r| r["address"].as_str().map(str::to_owned))
+            .collect();
         for address in &addresses {
             self.locking(
                 &["untaint", "-no-color", LOCK_TIMEOUT, address],
@@ -441,6 +431,27 @@ impl Workspace {
             .await?;
         }
         Ok(addresses)
+    }
+
+    /// The ids of everything in the state.
+    ///
+    /// # Errors
+    /// It failed.
+    pub async fn state_ids(&self, cancellation: &Cancellation) -> Result<BTreeSet<String>, TerraformError> {
+        let state = self.state(cancellation).await?;
+        let ids = resources(&state).into_iter().filter(|r| r["mode"] == "managed");
+        Ok(ids
+            .filter_map(|r| r["values"]["id"].as_str().map(str::to_owned))
+            .collect())
+    }
+
+    async fn state(&self, cancellation: &Cancellation) -> Result<Value, TerraformError> {
+        let call = self.call(&["show", "-no-color", "-json"]);
+        let text = call.pipe("", cancellation).await?;
+        serde_json::from_str(&text).map_err(|source| TerraformError::Output {
+            command: call.name(),
+            source,
+        })
     }
 
     /// The outputs by name.
@@ -455,6 +466,17 @@ impl Workspace {
             source,
         })
     }
+}
+
+/// The resources of every module in the JSON form of a state.
+fn resources(state: &Value) -> Vec<&Value> {
+    let mut found = Vec::new();
+    let mut modules = vec![&state["values"]["root_module"]];
+    while let Some(module) = modules.pop() {
+        modules.extend(module["child_modules"].as_array().into_iter().flatten());
+        found.extend(module["resources"].as_array().into_iter().flatten());
+    }
+    found
 }
 
 impl TerraformError {

@@ -304,6 +304,14 @@ impl Aws {
         attempt(self.ec2_call(Call::DeleteVolume, "VolumeId", id).await)
     }
 
+    pub(super) async fn delete_subnet(&self, id: &str) -> Attempt {
+        attempt(self.ec2_call("ec2:DeleteSubnet", "SubnetId", id).await)
+    }
+
+    pub(super) async fn delete_route_table(&self, id: &str) -> Attempt {
+        attempt(self.ec2_call("ec2:DeleteRouteTable", "RouteTableId", id).await)
+    }
+
     pub(super) async fn delete_launch_template(&self, id: &str) -> Attempt {
         attempt(self.ec2_call(Call::DeleteLaunchTemplate, "LaunchTemplateId", id).await)
     }

@@ -43,6 +43,8 @@ pub struct Inventory {
     pub scheduled: Vec<(String, Timestamp)>,
     /// What could not be looked for, and why.
     pub unseen: Vec<String>,
+    /// The ids that Terraform's state has; none where there is no state.
+    pub managed: BTreeSet<String>,
     rules: Vec<PeerRule>,
 }
 
@@ -97,6 +99,7 @@ impl Inventory {
             resources: Vec::new(),
             scheduled: Vec::new(),
             unseen: Vec::new(),
+            managed: BTreeSet::new(),
             rules: Vec::new(),
         }
     }
@@ -129,9 +132,14 @@ impl Inventory {
             let Verdict::Ours(maker) = self.owner.judge(resource) else {
                 return false;
             };
+            if maker == Maker::Terraform && self.is_stray(resource) {
+                return true;
+            }
             resource.kind.is_swept()
                 && match (scope, maker) {
                     (Scope::InTheWay, _) if !resource.kind.blocks_network() => false,
+                    // A node's interfaces go with it, and nodes go with the cluster.
+                    (Scope::InTheWay, _) if resource.is_worn() => false,
                     (Scope::InTheWay, Maker::Terraform) => false,
                     // The cluster's own claims decide what becomes of a volume, as long as it stands.
                     (_, Maker::Controller) => !(has_cluster && resource.kind == ResourceKind::Volume),
@@ -139,6 +147,18 @@ impl Inventory {
                 }
         };
         self.resources.iter().filter(fits).collect()
+    }
+
+    /// Whether Terraform made it and its state has lost it, as when an answer of AWS got lost: the state has the network and
+    /// not what is in it.
+    fn is_stray(&self, resource: &Resource) -> bool {
+        let kinds = [
+            ResourceKind::SecurityGroup,
+            ResourceKind::Subnet,
+            ResourceKind::RouteTable,
+        ];
+        let in_known_network = resource.vpc.as_ref().is_some_and(|vpc| self.managed.contains(vpc));
+        kinds.contains(&resource.kind) && in_known_network && !self.managed.contains(&resource.id)
     }
 
     /// What is the environment's, in the order of removal.
@@ -288,6 +308,8 @@ impl Aws {
             ResourceKind::TargetGroup => self.delete_target_group(id).await,
             ResourceKind::NetworkInterface => self.delete_interface(id).await,
             ResourceKind::SecurityGroup => self.delete_security_group(id, inventory).await,
+            ResourceKind::Subnet => self.delete_subnet(id).await,
+            ResourceKind::RouteTable => self.delete_route_table(id).await,
             ResourceKind::Volume => self.delete_volume(id).await,
             ResourceKind::LaunchTemplate => self.delete_launch_template(id).await,
             ResourceKind::InstanceProfile => self.delete_instance_profile(id, &resource.detail).await,

@@ -186,15 +186,23 @@ impl Owner {
 }
 
 fn maker(resource: &Resource, makers: &[Maker]) -> Maker {
+    // These have no tags that were asked for.
+    if resource.kind == ResourceKind::LogGroup && !resource.id.starts_with(INSIGHTS) {
+        return Maker::Terraform;
+    }
     let by_karpenter = ["karpenter.sh/nodepool", "karpenter.k8s.aws/ec2nodeclass"];
     if by_karpenter.iter().any(|key| resource.tags.contains_key(*key)) {
         return Maker::Controller;
     }
-    [Maker::Terraform, Maker::Eks]
+    // EKS hands the tags of a cluster on to what it makes.
+    [Maker::Eks, Maker::Terraform]
         .into_iter()
         .find(|maker| makers.contains(maker))
         .unwrap_or(Maker::Controller)
 }
+
+/// What the names of the log groups of CloudWatch's agent begin with.
+const INSIGHTS: &str = "/aws/containerinsights/";
 
 /// Log groups that EKS, the blueprint and CloudWatch's agent name after the cluster
 /// (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/Container-Insights-reference-performance-logs-EKS.html>).
@@ -205,7 +213,7 @@ pub(super) fn log_groups(cluster: &str) -> Vec<String> {
         format!("/aws/vpc/{cluster}/flow-logs"),
     ]
     .into_iter()
-    .chain(insights.map(|kind| format!("/aws/containerinsights/{cluster}/{kind}")))
+    .chain(insights.map(|kind| format!("{INSIGHTS}{cluster}/{kind}")))
     .collect()
 }
 

@@ -163,6 +163,11 @@ impl Resource {
         }
     }
 
+    /// Whether it is an interface of something that is there.
+    pub(super) fn is_worn(&self) -> bool {
+        self.kind == ResourceKind::NetworkInterface && self.state != State::Free
+    }
+
     /// The command that removes it, as `aws` of version 2 takes it; none where it cannot be told.
     #[must_use]
     pub fn command(&self, region: &str) -> Option<String> {

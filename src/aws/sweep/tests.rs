@@ -422,6 +422,11 @@ fn log_groups_are_known_by_their_exact_names() {
     let answer = json!({ "logGroups": groups.map(|name| json!({ "logGroupName": name })) });
     let found: Vec<String> = logs::read("demo", &answer).into_iter().map(|r| r.id).collect();
     assert_eq!(found, ["/aws/eks/demo/cluster", "/aws/vpc/demo/flow-logs"]);
+    let judged = |name: &str| owner().judge(&Resource::new(ResourceKind::LogGroup, name));
+    assert_eq!(judged(&found[0]), Verdict::Ours(Maker::Terraform));
+    let insights = "/aws/containerinsights/demo/performance";
+    assert_eq!(judged(insights), Verdict::Ours(Maker::Controller));
+    assert_eq!(judged("/aws/containerinsights/demo-2/performance"), Verdict::Foreign);
 }
 
 #[test]
@@ -502,6 +507,19 @@ fn terraform_s_and_eks_own_are_left_to_them_until_the_cluster_is_gone() {
         ours.contains(&"subnet") && ours.contains(&"demo"),
         "named, with the command: {ours:?}"
     );
+    let interface = |id: &str, state| Resource {
+        state,
+        ..named(NetworkInterface, id, &[("cluster.k8s.amazonaws.com/name", "demo")])
+    };
+    let worn = State::Held("it is attached to i-1".into());
+    inventory
+        .resources
+        .extend([interface("worn", worn), interface("loose", State::Free)]);
+    assert_eq!(
+        ids(&inventory, Scope::InTheWay),
+        ["karpenter", "elb", "loose"],
+        "a node's go with it"
+    );
     inventory.resources.push(named(LoadBalancer, "stranger", &[]));
     inventory.resources.push(Resource {
         vpc: Some("vpc-0bbb".into()),
@@ -510,6 +528,34 @@ fn terraform_s_and_eks_own_are_left_to_them_until_the_cluster_is_gone() {
     let blockers: Vec<String> = inventory.blockers().into_iter().map(|l| l.id).collect();
     assert_eq!(blockers, ["stranger"]);
     assert_eq!(inventory.doubtful().len(), 2);
+}
+
+#[test]
+fn what_terraform_made_and_its_state_has_lost_goes_where_the_state_has_the_network() {
+    use ResourceKind::*;
+    let terraform = [("mfsre:environment", "demo"), ("mfsre:managed-by", "terraform")];
+    let named = |kind, id: &str| Resource {
+        id: id.into(),
+        ..resource(kind, &terraform, Some(OWN_VPC))
+    };
+    let mut inventory = inventory(vec![
+        Resource::new(Cluster, "demo"),
+        named(Subnet, "known"),
+        named(Subnet, "lost"),
+        named(NatGateway, "lost-too"),
+    ]);
+    let ids = |inventory: &Inventory| -> Vec<String> {
+        let doomed = inventory.doomed(Scope::InTheWay);
+        doomed.into_iter().map(|r| r.id.clone()).collect()
+    };
+    assert!(
+        ids(&inventory).is_empty(),
+        "without a state nothing is known to be lost"
+    );
+    inventory.managed = ["known".to_owned(), "vpc-of-another-state".to_owned()].into();
+    assert!(ids(&inventory).is_empty(), "that is the state of something else");
+    inventory.managed.insert(OWN_VPC.into());
+    assert_eq!(ids(&inventory), ["lost"]);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

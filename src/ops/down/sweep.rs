@@ -13,6 +13,9 @@ use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
 /// Pause between two rounds; AWS takes seconds to minutes to let go of a network interface.
 const PAUSE: Duration = Duration::from_secs(2);
+/// How long orphans are waited for before Terraform begins. A load balancer's interfaces are gone by then; for what takes
+/// longer, rounds go on while Terraform is at work.
+const BEFORE: Duration = Duration::from_secs(180);
 /// Pause between two rounds while Terraform is at work.
 const ALONGSIDE: Duration = Duration::from_secs(10);
 
@@ -75,7 +78,7 @@ impl Step<Context> for RemoveOrphans {
             let limit = if context.kubernetes.is_none() && context.cluster.is_some() {
                 Duration::ZERO
             } else {
-                context.options.timeout
+                context.options.timeout.min(BEFORE)
             };
             let swept = sweep(context, Scope::InTheWay, limit, progress).await?;
             let mut detail = summary(&swept.removed);
@@ -163,7 +166,9 @@ pub(crate) async fn alongside(
 async fn inventory(context: &Context) -> Result<Inventory> {
     let network = context.cluster.as_ref().and_then(|cluster| cluster.network.as_deref());
     let names = &context.environment.names;
-    Ok(context.aws()?.inventory(&names.cluster, network).await?)
+    let mut inventory = context.aws()?.inventory(&names.cluster, network).await?;
+    inventory.managed.clone_from(&context.state_ids);
+    Ok(inventory)
 }
 
 async fn look(context: &Context, progress: Progress<'_>) -> Result<Inventory> {
