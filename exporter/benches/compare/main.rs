@@ -1,11 +1,13 @@
 //! Measures the exporter and json_exporter v0.7.0 in one run: same targets, same mapping, same core.
 //!
 //! ```sh
-//! cargo bench -p mfsre-exporter --bench compare -- [--seconds N] [--rounds N] [--connections N] [--json-exporter PROGRAM]
+//! cargo bench -p mfsre-exporter --bench compare -- \
+//!     [--seconds N] [--rounds N] [--connections N] [--exporter PROGRAM] [--json-exporter PROGRAM]
 //! ```
 //!
 //! The exporter under test has the first core that this process may use, and nothing else has it; targets and load
-//! generator share the last one. Without `--json-exporter` it is built by Go from the module that pins it.
+//! generator share the last one. Without `--exporter` it is the one that Cargo has just built; docs/exporter.md tells how to
+//! build the one of the image. Without `--json-exporter` that is built by Go from the module that pins it.
 
 // A benchmark prints, and ends where something is not as it should be.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
@@ -35,6 +37,7 @@ struct Options {
     time: Duration,
     rounds: usize,
     connections: usize,
+    exporter: PathBuf,
     json_exporter: Option<PathBuf>,
 }
 
@@ -42,8 +45,10 @@ struct Options {
 struct Figures {
     outcome: Outcome,
     cpu: Duration,
-    /// Most memory that the process ever had, in bytes.
+    /// Most memory that the process ever had resident, in bytes.
     memory: u64,
+    /// What of it was no file's in the end: heap and stacks, without the program itself.
+    anonymous: u64,
 }
 
 impl Figures {
@@ -60,14 +65,14 @@ fn main() {
         .json_exporter
         .clone()
         .unwrap_or_else(program::build_json_exporter);
-    let ours = PathBuf::from(env!("CARGO_BIN_EXE_mfsre-exporter"));
+    let ours = options.exporter.clone();
     println!("machine: {}", program::machine());
     println!(
         "rounds of {:?}: {}, connections: {}, cores: exporter {exporter_cpu}, load and targets {load_cpu}\n",
         options.time, options.rounds, options.connections
     );
     println!(
-        "raw figures: case, program, round, requests/s, p50 us, p99 us, CPU us/scrape, peak memory KiB, core used"
+        "raw figures: case, program, round, requests/s, p50 us, p99 us, CPU us/scrape, peak memory KiB, anonymous KiB, core used"
     );
     pin(load_cpu);
     let mut table = String::new();
@@ -121,36 +126,33 @@ fn main() {
         }
         let _ = writeln!(
             table,
-            "| | **ratio** | **{:.1} x** | {:.2} x | {:.2} x | **1/{:.1}** | **1/{:.1}** |",
+            "| | **ratio** | **{:.1} x** | {:.3} x | {:.3} x | **1/{:.1}** | **1/{:.1}** | 1/{:.1} |",
             ours.outcome.rate() / theirs.outcome.rate(),
             ours.outcome.quantile(0.5).as_secs_f64() / theirs.outcome.quantile(0.5).as_secs_f64(),
             ours.outcome.quantile(0.99).as_secs_f64() / theirs.outcome.quantile(0.99).as_secs_f64(),
             theirs.cpu_per_scrape() / ours.cpu_per_scrape(),
             theirs.memory as f64 / ours.memory as f64,
+            theirs.anonymous as f64 / ours.anonymous as f64,
         );
 
-        let polling = Program::start(
-            exporter_cpu,
-            load_cpu,
-            &env!("CARGO_BIN_EXE_mfsre-exporter").into(),
-            &|port| {
-                vec![
-                    "--config".into(),
-                    our_config.clone().into(),
-                    "--target".into(),
-                    urls.join(",").into(),
-                    "--listen".into(),
-                    format!("127.0.0.1:{port}").into(),
-                ]
-            },
-        );
+        let polling = Program::start(exporter_cpu, load_cpu, &options.exporter, &|port| {
+            vec![
+                "--config".into(),
+                our_config.clone().into(),
+                "--target".into(),
+                urls.join(",").into(),
+                "--listen".into(),
+                format!("127.0.0.1:{port}").into(),
+            ]
+        });
         load::wait_for(polling.address, "/readyz");
         let figures = measure(case.name, "cached", 1, &polling, &["/metrics".to_owned()], &options);
         row(&mut cached, case.name, "/metrics", &figures);
     }
     let head = |title: &str| {
         format!(
-            "\n{title}\n\n| case | program | requests/s | p50 | p99 | CPU per scrape | peak memory |\n|---|---|---:|---:|---:|---:|---:|"
+            "\n{title}\n\n| case | program | requests/s | p50 | p99 | CPU per scrape | peak memory | of it anonymous |\n\
+             |---|---|---:|---:|---:|---:|---:|---:|"
         )
     };
     println!(
@@ -170,16 +172,18 @@ fn measure(case: &str, name: &str, round: usize, program: &Program, paths: &[Str
     let outcome = load::run(program.address, paths, options.connections, options.time);
     let figures = Figures {
         cpu: program.cpu() - before,
-        memory: program.peak_memory(),
+        memory: program.memory("VmHWM"),
+        anonymous: program.memory("RssAnon"),
         outcome,
     };
     println!(
-        "{case}, {name}, {round}, {:.0}, {}, {}, {:.1}, {}, {:.0} %",
+        "{case}, {name}, {round}, {:.0}, {}, {}, {:.1}, {}, {}, {:.0} %",
         figures.outcome.rate(),
         figures.outcome.quantile(0.5).as_micros(),
         figures.outcome.quantile(0.99).as_micros(),
         figures.cpu_per_scrape() * 1e6,
         figures.memory / 1024,
+        figures.anonymous / 1024,
         figures.cpu.as_secs_f64() / figures.outcome.time.as_secs_f64() * 100.0,
     );
     figures
@@ -189,12 +193,13 @@ fn row(table: &mut String, case: &str, name: &str, figures: &Figures) {
     let milliseconds = |quantile| figures.outcome.quantile(quantile).as_secs_f64() * 1e3;
     let _ = writeln!(
         table,
-        "| {case} | {name} | {:.0} | {:.2} ms | {:.2} ms | {:.1} us | {:.1} MiB |",
+        "| {case} | {name} | {:.0} | {:.2} ms | {:.2} ms | {:.1} us | {:.1} MiB | {:.1} MiB |",
         figures.outcome.rate(),
         milliseconds(0.5),
         milliseconds(0.99),
         figures.cpu_per_scrape() * 1e6,
         figures.memory as f64 / f64::from(1 << 20),
+        figures.anonymous as f64 / f64::from(1 << 20),
     );
 }
 
@@ -287,6 +292,7 @@ fn options() -> Options {
         time: Duration::from_secs(10),
         rounds: 3,
         connections: 16,
+        exporter: env!("CARGO_BIN_EXE_mfsre-exporter").into(),
         json_exporter: None,
     };
     let mut arguments = std::env::args().skip(1);
@@ -298,6 +304,7 @@ fn options() -> Options {
             "--seconds" => options.time = Duration::from_secs(value().parse().expect("a number of seconds")),
             "--rounds" => options.rounds = value().parse().expect("a number of rounds"),
             "--connections" => options.connections = value().parse().expect("a number of connections"),
+            "--exporter" => options.exporter = value().into(),
             "--json-exporter" => options.json_exporter = Some(value().into()),
             other => panic!("{other} is not known; see the top of benches/compare/main.rs"),
         }

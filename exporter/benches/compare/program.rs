@@ -51,10 +51,14 @@ impl Program {
         Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
-    /// The most memory that it ever had resident, in bytes.
-    pub(crate) fn peak_memory(&self) -> u64 {
+    /// A line about memory of proc_pid_status(5), in bytes: `VmHWM` is the most that it ever had resident, `RssAnon` what is no
+    /// file's of what it has now.
+    pub(crate) fn memory(&self, key: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))
+            .unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 }
