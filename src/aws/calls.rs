@@ -108,7 +108,9 @@ calls! {
     CreateTags = "ec2":"CreateTags" => Orphans;
     DeleteLaunchTemplate = "ec2":"DeleteLaunchTemplate" => Orphans;
     DeleteNetworkInterface = "ec2":"DeleteNetworkInterface" => Interfaces;
+    DeleteRouteTable = "ec2":"DeleteRouteTable" => Orphans;
     DeleteSecurityGroup = "ec2":"DeleteSecurityGroup" => Orphans;
+    DeleteSubnet = "ec2":"DeleteSubnet" => Orphans;
     DeleteVolume = "ec2":"DeleteVolume" => Orphans;
     RevokeSecurityGroupEgress = "ec2":"RevokeSecurityGroupEgress" => Orphans;
     RevokeSecurityGroupIngress = "ec2":"RevokeSecurityGroupIngress" => Orphans;

@@ -124,6 +124,8 @@ pub(crate) async fn make(aws: &Aws, call: Call) -> Result<(), Told> {
         Call::TerminateInstances => remove(aws, call, ResourceKind::Instance, "i-1").await?,
         Call::DeleteNetworkInterface => remove(aws, call, ResourceKind::NetworkInterface, "eni-1").await?,
         Call::DeleteSecurityGroup => remove(aws, call, ResourceKind::SecurityGroup, "sg-1").await?,
+        Call::DeleteRouteTable => remove(aws, call, ResourceKind::RouteTable, "rtb-1").await?,
+        Call::DeleteSubnet => remove(aws, call, ResourceKind::Subnet, "subnet-1").await?,
         Call::DeleteVolume => remove(aws, call, ResourceKind::Volume, "vol-1").await?,
         Call::DeleteLaunchTemplate => remove(aws, call, ResourceKind::LaunchTemplate, "lt-1").await?,
         Call::DeleteLoadBalancer => remove(aws, call, ResourceKind::LoadBalancer, "arn:lb").await?,

@@ -305,11 +305,11 @@ impl Aws {
     }
 
     pub(super) async fn delete_subnet(&self, id: &str) -> Attempt {
-        attempt(self.ec2_call("ec2:DeleteSubnet", "SubnetId", id).await)
+        attempt(self.ec2_call(Call::DeleteSubnet, "SubnetId", id).await)
     }
 
     pub(super) async fn delete_route_table(&self, id: &str) -> Attempt {
-        attempt(self.ec2_call("ec2:DeleteRouteTable", "RouteTableId", id).await)
+        attempt(self.ec2_call(Call::DeleteRouteTable, "RouteTableId", id).await)
     }
 
     pub(super) async fn delete_launch_template(&self, id: &str) -> Attempt {
