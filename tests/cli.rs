@@ -53,6 +53,7 @@ fn every_command_explains_itself() {
         "sandbox logs",
         "sandbox load",
         "bump",
+        "iam-policy",
         "schema",
         "completions",
     ] {
