@@ -157,6 +157,7 @@ pub(super) struct PeerRule {
     pub(super) egress: bool,
     protocol: String,
     ports: Option<(String, String)>,
+    description: String,
 }
 
 impl Listing {
@@ -218,6 +219,7 @@ pub(super) fn peer_rules(answer: &Element) -> Vec<PeerRule> {
                         egress,
                         protocol: text("ipProtocol"),
                         ports: ports.clone(),
+                        description: peer.text_at(&["description"]).to_owned(),
                     });
                 }
             }
@@ -348,6 +350,9 @@ impl Aws {
             ("IpPermissions.1.IpProtocol", &rule.protocol),
             ("IpPermissions.1.Groups.1.GroupId", &rule.peer),
         ];
+        if !rule.description.is_empty() {
+            parameters.push(("IpPermissions.1.Groups.1.Description", &rule.description));
+        }
         if let Some((from, to)) = &rule.ports {
             parameters.push(("IpPermissions.1.FromPort", from));
             parameters.push(("IpPermissions.1.ToPort", to));
