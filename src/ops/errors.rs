@@ -188,6 +188,10 @@ impl From<TerraformError> for Error {
 /// What to do when a state, or the place in which it is kept, is the trouble.
 fn state_hint(text: &str) -> Option<String> {
     let has = |marks: &[&str]| marks.iter().any(|mark| text.contains(mark));
+    if has(&["provider packages", "Failed to install provider"]) {
+        // The network may be the trouble there too, and a mirror the way around it.
+        return None;
+    }
     let of_s3 = has(&["operation error S3", "S3 bucket", "s3:"]);
     let hint = if has(&["NoSuchBucket"]) {
         "make the bucket with `mfsre backend create` and the environment's name, or correct backend.bucket and backend.region in the environment file".to_owned()
@@ -227,7 +231,7 @@ fn state_hint(text: &str) -> Option<String> {
 /// What to do when anything else is.
 fn failed_hint(text: &str) -> &'static str {
     let has = |mark: &str| text.contains(mark);
-    if has("Failed to query available provider packages") || has("Failed to install provider") {
+    if has("provider packages") || has("Failed to install provider") {
         "the provider registry cannot be reached: set mirrors.terraform_providers to a filesystem mirror"
     } else if has("AlreadyExists") || has("already exists") {
         "it is on AWS and not in the state, as when an earlier run was interrupted while it was created: take it into the state with `terraform import ADDRESS ID` in infra/NAME, or remove it, and run the same command again"
@@ -255,6 +259,55 @@ impl From<mfsre_sandbox::Error> for Error {
         match text.split_once("\n  next: ") {
             Some((message, next)) => Self::new(kind, message).hint(next),
             None => Self::new(kind, text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The next step for what Terraform 1.11 and OpenTofu 1.12 printed.
+    fn hint(printed: &str) -> String {
+        let error = TerraformError::Failed {
+            command: "terraform plan".into(),
+            diagnostics: Vec::new(),
+            output: printed.into(),
+        };
+        Error::from(error).hints.remove(0)
+    }
+
+    #[test]
+    fn troubles_with_a_state_have_their_next_step() {
+        for (printed, next) in [
+            (
+                "Resource instance managed by newer provider version\nThe current state of aws_vpc.this was created by a newer provider version than is currently selected. Upgrade the aws provider to work with this state.",
+                ".terraform.lock.hcl",
+            ),
+            (
+                "Failed to refresh state: encountered unencrypted payload without unencrypted method configured",
+                "mfsre backend migrate",
+            ),
+            (
+                "Failed to refresh state: decryption failed for all provided methods\nattempted decryption failed for state: decryption failed: cipher: message authentication failed",
+                "check the passphrase",
+            ),
+            (
+                "Failed to write state: cannot import state with serial 9 over newer state with serial 10",
+                "nothing was written over",
+            ),
+            (
+                "Error: Failed to save state\nError saving state: failed to upload state: operation error S3: PutObject, exceeded maximum number of attempts, 5, https response error StatusCode: 0, request send failed, Put \"https://b.s3.eu-west-1.amazonaws.com/k\": dial tcp: lookup: no such host",
+                "errored.tfstate",
+            ),
+            (
+                "Error: Failed to resolve provider packages\nCould not resolve provider hashicorp/aws: could not connect to registry.opentofu.org: dial tcp: no such host",
+                "mirrors.terraform_providers",
+            ),
+            ("Error: anything else", "mend the cause"),
+        ] {
+            let told = hint(printed);
+            assert!(told.contains(next), "{printed}: {told}");
         }
     }
 }

@@ -49,27 +49,30 @@ impl Encryption {
             .then(|| json!({ "key_provider": self.key_provider("state") }).to_string().into())
     }
 
-    /// The value of [`VARIABLE`] for a root module that says nothing of encryption: states are written by `wanted` and read
-    /// by it or, where `former` is given, also by that.
+    /// The value of [`VARIABLE`] for a root module that says nothing of encryption: states are written by `wanted`, and read
+    /// by it or by any of `others`.
     #[must_use]
-    pub fn complete(wanted: Option<&Self>, former: Option<Option<&Self>>) -> SecretString {
-        let method = |name: &str, encryption: Option<&Self>| match encryption {
-            Some(encryption) => {
-                let keys = format!("${{key_provider.{}.{name}}}", encryption.kind());
-                (json!({ "aes_gcm": { name: { "keys": keys } } }), "aes_gcm")
+    pub fn complete(wanted: Option<&Self>, others: &[Option<&Self>]) -> SecretString {
+        let (mut providers, mut methods) = (json!({}), json!({}));
+        let mut state = Value::Null;
+        let all: Vec<Option<&Self>> = std::iter::once(wanted).chain(others.iter().copied()).collect();
+        // Each one is the fallback of the one before it.
+        for (i, encryption) in all.iter().enumerate().rev() {
+            let name = format!("m{i}");
+            let (kind, settings) = match encryption {
+                Some(encryption) => {
+                    merge(&mut providers, encryption.key_provider(&name));
+                    let keys = format!("${{key_provider.{}.{name}}}", encryption.kind());
+                    ("aes_gcm", json!({ "keys": keys }))
+                }
+                None => ("unencrypted", json!({})),
+            };
+            let mut this = json!({ "method": format!("method.{kind}.{name}") });
+            merge(&mut methods, json!({ kind: { name: settings } }));
+            if !state.is_null() {
+                this["fallback"] = state;
             }
-            None => (json!({ "unencrypted": { name: {} } }), "unencrypted"),
-        };
-        let (mut methods, kind) = method("state", wanted);
-        let mut providers = wanted.map_or_else(|| json!({}), |e| e.key_provider("state"));
-        let mut state = json!({ "method": format!("method.{kind}.state") });
-        if let Some(former) = former {
-            let (more, kind) = method("former", former);
-            merge(&mut methods, more);
-            if let Some(former) = former {
-                merge(&mut providers, former.key_provider("former"));
-            }
-            state["fallback"] = json!({ "method": format!("method.{kind}.former") });
+            state = this;
         }
         json!({ "key_provider": providers, "method": methods, "state": state })
             .to_string()
@@ -148,24 +151,21 @@ mod tests {
 
     #[test]
     fn a_change_of_the_passphrase_reads_by_both() {
-        let text = Encryption::complete(Some(&with("new")), Some(Some(&with("old"))));
+        let (new, old) = (with("new"), with("old"));
+        let text = Encryption::complete(Some(&new), &[Some(&old), None]);
         let value: Value = serde_json::from_str(text.expose_secret()).unwrap();
-        assert_eq!(value["key_provider"]["pbkdf2"]["state"]["passphrase"], "new");
-        assert_eq!(value["key_provider"]["pbkdf2"]["former"]["passphrase"], "old");
-        assert_eq!(
-            value["key_provider"]["pbkdf2"]["former"]["encrypted_metadata_alias"],
-            "X"
-        );
-        assert_eq!(
-            value["method"]["aes_gcm"]["former"]["keys"],
-            "${key_provider.pbkdf2.former}"
-        );
+        assert_eq!(value["key_provider"]["pbkdf2"]["m0"]["passphrase"], "new");
+        assert_eq!(value["key_provider"]["pbkdf2"]["m1"]["passphrase"], "old");
+        assert_eq!(value["key_provider"]["pbkdf2"]["m1"]["encrypted_metadata_alias"], "X");
+        assert_eq!(value["method"]["aes_gcm"]["m1"]["keys"], "${key_provider.pbkdf2.m1}");
+        let plain = json!({ "method": "method.unencrypted.m2" });
+        let former = json!({ "method": "method.aes_gcm.m1", "fallback": plain });
         assert_eq!(
             value["state"],
-            json!({ "method": "method.aes_gcm.state", "fallback": { "method": "method.aes_gcm.former" } })
+            json!({ "method": "method.aes_gcm.m0", "fallback": former })
         );
-        let text = Encryption::complete(None, Some(Some(&with("old"))));
+        let text = Encryption::complete(None, &[Some(&old)]);
         let value: Value = serde_json::from_str(text.expose_secret()).unwrap();
-        assert_eq!(value["state"]["method"], "method.unencrypted.state");
+        assert_eq!(value["state"]["method"], "method.unencrypted.m0");
     }
 }

@@ -160,6 +160,12 @@ impl Workspace {
     /// # Errors
     /// It cannot be read.
     pub async fn pull(&self, cancellation: &Cancellation) -> Result<Option<State>, TerraformError> {
+        // Some backends show an empty one in place of none.
+        let shown = self.shown(cancellation).await?;
+        Ok(shown.filter(|state| !state.lineage.is_empty()))
+    }
+
+    async fn shown(&self, cancellation: &Cancellation) -> Result<Option<State>, TerraformError> {
         let call = self.call(&["state", "pull", "-no-color"]);
         let text = call.pipe("", cancellation).await?;
         if text.trim().is_empty() {
@@ -169,8 +175,7 @@ impl Workspace {
             command: call.name(),
             source,
         })?;
-        // Some backends show an empty one in place of none.
-        Ok(Some(state).filter(|state| !state.lineage.is_empty()))
+        Ok(Some(state))
     }
 
     /// Puts a state in place of the one that is there, under its lock. The program refuses one of another lineage and one
@@ -179,10 +184,10 @@ impl Workspace {
     /// # Errors
     /// It was refused, the lock is held by somebody else, or the place cannot be written.
     pub async fn push(&self, state: &State, force: bool, cancellation: &Cancellation) -> Result<(), TerraformError> {
-        // A state that is pushed to where there is none gets another lineage from some backends: the program looks once more
-        // before it writes, and forgets what it was given (hashicorp/terraform, internal/states/remote/state.go). So an empty
-        // state goes first.
-        let nothing_there = self.pull(cancellation).await?.is_none();
+        // Where these backends have none, a state gets another lineage: the program looks once more before it writes, and
+        // forgets what it was given (hashicorp/terraform, internal/states/remote/state.go). So an empty state goes first.
+        let shown = self.shown(cancellation).await?;
+        let nothing_there = shown.is_some_and(|state| state.lineage.is_empty());
         let mut arguments = vec!["state", "push", "-no-color", LOCK_TIMEOUT];
         if nothing_there {
             // From standard input: no copy in clear lies on the disk meanwhile.

@@ -129,7 +129,20 @@ async fn recover(context: &Context, progress: Progress<'_>) -> Result<()> {
         .map_err(std::io::Error::from)
         .or_cannot(|| format!("read {}", unsaved.display()))?;
     progress.say("saving the state that the last apply could not save");
-    context.workspace()?.push(&state, false, &context.cancellation).await?;
+    if let Err(error) = context.workspace()?.push(&state, false, &context.cancellation).await {
+        let error = Error::from(error);
+        return Err(Error {
+            message: format!(
+                "the state that an earlier apply could not save cannot be saved now either: {}",
+                error.message
+            ),
+            ..error
+        }
+        .hint(format!(
+            "it is in {}; move that file away if it holds nothing that is needed any more",
+            unsaved.display()
+        )));
+    }
     let backups = super::backups(context)?;
     let kept = backups.join(format!("unsaved-{}.tfstate", super::stamp()));
     std::fs::rename(&unsaved, &kept).or_cannot(|| format!("move {} to {}", unsaved.display(), kept.display()))?;

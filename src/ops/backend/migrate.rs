@@ -62,7 +62,7 @@ pub async fn migrate_backend(context: &mut Context, agreed: bool) -> Result<Migr
         name: "to",
         backend: &wanted,
         file: local_file(context),
-        former: former.as_ref().filter(|_| in_place),
+        former: former.as_ref(),
     };
     let to = BackendPlace::open(context, &program, &site).await?;
     let mut migration = Migration {

@@ -59,7 +59,7 @@ pub(super) struct Site<'a> {
     pub(super) backend: &'a Backend,
     /// The file of a local backend.
     pub(super) file: PathBuf,
-    /// Where a state is read that may still be encrypted as here, or not, with the other backend's settings.
+    /// What is there may also be encrypted as for this backend, or not at all, as an earlier move has left it.
     pub(super) former: Option<&'a Backend>,
 }
 
@@ -73,8 +73,16 @@ impl BackendPlace {
         let mut environment = context.platform()?.terraform_environment();
         let encryption = |backend: &Backend| backend.encryption().map(Encryption::of).transpose();
         let (wanted, former) = (encryption(site.backend)?, site.former.map(encryption).transpose()?);
-        if wanted.is_some() || former.as_ref().is_some_and(Option::is_some) {
-            let settings = Encryption::complete(wanted.as_ref(), former.as_ref().map(Option::as_ref));
+        let former = former.flatten();
+        if wanted.is_some() || former.is_some() {
+            let mut others = Vec::new();
+            if site.former.is_some() {
+                // Two of one alias would not be told apart, and one is enough.
+                let another = site.former.and_then(Backend::encryption) != site.backend.encryption();
+                others.extend(former.as_ref().filter(|_| another).map(Some));
+                others.extend(wanted.is_some().then_some(None));
+            }
+            let settings = Encryption::complete(wanted.as_ref(), &others);
             environment.set(ENCRYPTION_VARIABLE, settings.expose_secret());
         }
         let private = context.private().join("places").join(site.name);
