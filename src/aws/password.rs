@@ -202,9 +202,21 @@ impl Aws {
     /// Makes the version `pending` the current one in place of `current`, which keeps the label AWSPREVIOUS.
     ///
     /// # Errors
-    /// The call failed; also where the current version is another one by now.
+    /// The call failed; also where the current version is a third one by now.
     pub async fn promote_password(&self, name: &str, current: &str, pending: &str) -> Result<(), AwsError> {
-        self.move_label(name, CURRENT, Some(current), Some(pending)).await
+        let Err(error) = self.move_label(name, CURRENT, Some(current), Some(pending)).await else {
+            return Ok(());
+        };
+        // Somebody who rotates at the same time promotes the same version, and was quicker.
+        if error.is("InvalidParameterException")
+            && self
+                .current_password(name)
+                .await?
+                .is_some_and(|found| found.id == pending)
+        {
+            return Ok(());
+        }
+        Err(error)
     }
 
     /// Takes the label AWSPENDING off the version `id`.
