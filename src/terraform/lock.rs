@@ -33,7 +33,7 @@ impl StateLock {
     #[must_use]
     pub fn of(error: &TerraformError) -> Option<Self> {
         match error {
-            TerraformError::Locked { lock, .. } => Some(lock.clone()),
+            TerraformError::Locked { lock, .. } => Some((**lock).clone()),
             TerraformError::Failed {
                 diagnostics, output, ..
             } => {

@@ -65,7 +65,7 @@ pub enum TerraformError {
         /// The command.
         command: String,
         /// The lock.
-        lock: StateLock,
+        lock: Box<StateLock>,
     },
     /// The user stopped it.
     #[error("{command} was stopped")]

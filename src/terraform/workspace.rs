@@ -150,7 +150,10 @@ impl Workspace {
             let Some(lock) = lock else { return finished };
             if broken || !runs.left(&lock) {
                 let command = call.name();
-                return Err(TerraformError::Locked { command, lock });
+                return Err(TerraformError::Locked {
+                    command,
+                    lock: Box::new(lock),
+                });
             }
             broken = true;
             self.call(&["force-unlock", "-force", &lock.id])

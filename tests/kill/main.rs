@@ -224,7 +224,7 @@ fn told(cut: Cut, points: &[String]) -> String {
 fn same(found: &Value, wanted: &Value, when: &str) {
     if found != wanted {
         let text = |value: &Value| serde_json::to_string_pretty(value).unwrap();
-        let diff = similar::TextDiff::from_lines(&text(wanted), &text(found))
+        let diff = similar::TextDiff::from_lines(text(wanted), text(found))
             .unified_diff()
             .context_radius(2)
             .to_string();

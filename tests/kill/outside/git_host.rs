@@ -43,7 +43,8 @@ impl GitHost {
             _ => {
                 let id = request.path().rsplit('/').next().unwrap_or_default();
                 let before = self.keys.len();
-                self.keys.retain(|key| key["id"].to_string() != id);
+                let id: Option<u64> = id.parse().ok();
+                self.keys.retain(|key| id.is_none() || key["id"].as_u64() != id);
                 Answer {
                     status: if self.keys.len() < before { 204 } else { 404 },
                     error: None,
