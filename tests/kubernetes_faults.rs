@@ -1,10 +1,12 @@
 //! The Kubernetes API fails at every call that mfsre makes, in every way that it can: what can be helped by trying again is,
 //! and the rest is told. The client is the real one; the API is on loopback.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[allow(dead_code, reason = "each test crate uses some of the helpers")]
 #[path = "common/http.rs"]
 mod http;
+#[path = "common/report.rs"]
+mod report;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -288,12 +290,16 @@ async fn every_fault_of_every_call_is_survived_or_told() {
     }
     let results = scenarios.join_all().await;
     let retried = results.iter().filter(|came_right| **came_right).count();
-    println!(
-        "Kubernetes faults: {} faults x {} calls, {} scenarios: {retried} retried, {} told",
-        FAULTS.len(),
-        CALLS.len(),
-        results.len(),
-        results.len() - retried
+    report::figure(
+        "faults",
+        "Kubernetes",
+        &[
+            ("faults", FAULTS.len() as u64),
+            ("calls", CALLS.len() as u64),
+            ("scenarios", results.len() as u64),
+            ("retried", retried as u64),
+            ("told", (results.len() - retried) as u64),
+        ],
     );
 }
 

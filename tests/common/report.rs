@@ -18,7 +18,7 @@
 //! | kind | subject | figures |
 //! |---|---|---|
 //! | `kill` | the operation and how it was killed | `points`, `killed`, `converged` |
-//! | `faults` | the service | `faults`, `calls`, and what came of them |
+//! | `faults` | whose calls fail | `faults`, `calls`, `scenarios`, `retried`, `told` |
 //! | `canaries` | where they were planted | `canaries`, `forms`, `places`, `found` |
 //! | `rotations` | the credential | `rotations`, `fetches` or `logins`, `failed` |
 //! | `teardowns` | the situation | `teardowns`, `planted`, `found`, `left`, `look-alikes`, `survived` |
