@@ -29,10 +29,10 @@ fn start() -> (Server, Project) {
 fn state(serial: u64) -> Value {
     let resource = |name: &str| {
         json!({
-            "mode": "managed", "type": "terraform_data", "name": name,
-            "provider": "provider[\"terraform.io/builtin/terraform\"]",
-            "instances": [{ "schema_version": 0, "attributes": {
-                "id": name, "input": null, "output": null, "triggers_replace": null }, "sensitive_attributes": [] }],
+            "mode": "managed", "type": "example_thing", "name": name,
+            // One that is nowhere: a state is moved without the providers of what is in it.
+            "provider": "provider[\"registry.example.com/acme/example\"]",
+            "instances": [{ "schema_version": 0, "attributes": { "id": name }, "sensitive_attributes": [] }],
         })
     };
     json!({

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::place::{BackendPlace, Site, StatePlace, is_missing};
 use super::{backups, check_program, local_file, record, stamp};
 use crate::config::Backend;
-use crate::error::{Error, ErrorKind, IoContext as _, Result};
+use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
 use crate::ops::Context;
 use crate::terraform::{Program, State};
 use crate::workflow::{Confirm, Journal, Lock, Probe, Progress, Ran, Step, StepFuture, Steps, perform};
@@ -65,8 +65,25 @@ pub async fn migrate_backend(context: &mut Context, agreed: bool) -> Result<Migr
         former: former.as_ref(),
     };
     let to = BackendPlace::open(context, &program, &site).await?;
+    // `init` of the root module reads a local file that is there, by the encryption that holds from now on.
+    let word_in = match (&former, &from) {
+        (Some(former @ Backend::Local { .. }), Some(_)) => {
+            let site = Site {
+                name: "word",
+                backend: &Backend::Local {
+                    encryption: wanted.encryption().cloned(),
+                },
+                file: local_file(context),
+                former: Some(former),
+            };
+            let place = BackendPlace::open(context, &program, &site).await?;
+            Some(Box::new(place) as Box<dyn StatePlace>)
+        }
+        _ => None,
+    };
     let mut migration = Migration {
         from,
+        word_in,
         to: Box::new(to),
         in_place,
         from_name: former.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -96,6 +113,10 @@ pub async fn migrate_backend(context: &mut Context, agreed: bool) -> Result<Migr
     performed?;
     record::remember(&context.project, &context.environment, &wanted)?;
     write_backend_file(context)?;
+    if matches!(former, Some(Backend::Local { .. })) {
+        // The program's own copy of what it has replaced; ours is kept, and encrypted where the state is.
+        remove_file(&local_file(context).with_extension("tfstate.backup"))?;
+    }
     Ok(MigrationSummary {
         from: former.map(|former| former.to_string()),
         ..summary
@@ -170,6 +191,8 @@ impl Keep for Keeper<'_> {
 /// What the steps share.
 pub(super) struct Migration<'a> {
     pub(super) from: Option<Box<dyn StatePlace>>,
+    /// The old place once more, where word of the new one has to be left in another way than the state was.
+    pub(super) word_in: Option<Box<dyn StatePlace>>,
     pub(super) to: Box<dyn StatePlace>,
     /// Only the encryption differs.
     pub(super) in_place: bool,
@@ -380,14 +403,15 @@ impl Part {
                 Ok(m.to_name.clone())
             }
             Self::Leave => {
-                let (Some(state), Some(from)) = (&m.state, &m.from) else {
+                let place = m.word_in.as_ref().or(m.from.as_ref());
+                let (Some(state), Some(place)) = (&m.state, place) else {
                     return Ok(String::new());
                 };
                 let left = state
                     .farewell(&m.to_name)
                     .map_err(std::io::Error::from)
                     .or_cannot(|| "write down where the state is now".into())?;
-                if let Err(error) = from.push(&left, false).await {
+                if let Err(error) = place.push(&left, false).await {
                     let newer = error
                         .causes
                         .iter()
