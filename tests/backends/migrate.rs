@@ -77,7 +77,11 @@ fn a_state_goes_from_any_place_to_any_other_and_back() {
     let document = finished.json();
     assert_eq!((&document["moved"], &document["resources"]), (&json!(true), &json!(2)));
     the_same(&object(&server, "acme-state", KEY));
-    left_behind(&local(&project), "s3://acme-state/demo/terraform.tfstate");
+    assert!(
+        !project.has("infra/demo/terraform.tfstate"),
+        "init would offer to copy what is there"
+    );
+    assert!(!project.has("infra/demo/terraform.tfstate.backup"));
     for backup in document["backups"].as_array().unwrap() {
         let path = backup
             .as_str()

@@ -65,25 +65,8 @@ pub async fn migrate_backend(context: &mut Context, agreed: bool) -> Result<Migr
         former: former.as_ref(),
     };
     let to = BackendPlace::open(context, &program, &site).await?;
-    // `init` of the root module reads a local file that is there, by the encryption that holds from now on.
-    let word_in = match (&former, &from) {
-        (Some(former @ Backend::Local { .. }), Some(_)) => {
-            let site = Site {
-                name: "word",
-                backend: &Backend::Local {
-                    encryption: wanted.encryption().cloned(),
-                },
-                file: local_file(context),
-                former: Some(former),
-            };
-            let place = BackendPlace::open(context, &program, &site).await?;
-            Some(Box::new(place) as Box<dyn StatePlace>)
-        }
-        _ => None,
-    };
     let mut migration = Migration {
         from,
-        word_in,
         to: Box::new(to),
         in_place,
         from_name: former.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -114,8 +97,7 @@ pub async fn migrate_backend(context: &mut Context, agreed: bool) -> Result<Migr
     record::remember(&context.project, &context.environment, &wanted)?;
     write_backend_file(context)?;
     if matches!(former, Some(Backend::Local { .. })) {
-        // The program's own copy of what it has replaced; ours is kept, and encrypted where the state is.
-        remove_file(&local_file(context).with_extension("tfstate.backup"))?;
+        remove_local(context, in_place)?;
     }
     Ok(MigrationSummary {
         from: former.map(|former| former.to_string()),
@@ -137,6 +119,16 @@ async fn open_former(context: &Context, program: &Program, former: &Backend) -> 
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Removes what is left of a local state that was moved away: `init` would offer to copy it to the new backend. Also the
+/// program's own copy of what it has replaced; ours is kept, and encrypted where the state is.
+pub(super) fn remove_local(context: &Context, in_place: bool) -> Result<()> {
+    let file = local_file(context);
+    if !in_place {
+        remove_file(&file)?;
+    }
+    remove_file(&file.with_extension("tfstate.backup"))
 }
 
 /// Renders the one file of the root module that says where the state is, so that Terraform called by hand finds it too.
@@ -191,8 +183,6 @@ impl Keep for Keeper<'_> {
 /// What the steps share.
 pub(super) struct Migration<'a> {
     pub(super) from: Option<Box<dyn StatePlace>>,
-    /// The old place once more, where word of the new one has to be left in another way than the state was.
-    pub(super) word_in: Option<Box<dyn StatePlace>>,
     pub(super) to: Box<dyn StatePlace>,
     /// Only the encryption differs.
     pub(super) in_place: bool,
@@ -403,15 +393,14 @@ impl Part {
                 Ok(m.to_name.clone())
             }
             Self::Leave => {
-                let place = m.word_in.as_ref().or(m.from.as_ref());
-                let (Some(state), Some(place)) = (&m.state, place) else {
+                let (Some(state), Some(from)) = (&m.state, &m.from) else {
                     return Ok(String::new());
                 };
                 let left = state
                     .farewell(&m.to_name)
                     .map_err(std::io::Error::from)
                     .or_cannot(|| "write down where the state is now".into())?;
-                if let Err(error) = place.push(&left, false).await {
+                if let Err(error) = from.push(&left, false).await {
                     let newer = error
                         .causes
                         .iter()

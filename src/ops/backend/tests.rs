@@ -146,7 +146,6 @@ async fn run(outside: &Outside, in_place: bool, agreed: bool) -> Result<bool> {
     let mut migration = Migration {
         from: Some(Box::new(Place(outside.clone(), Which::From))),
         to: Box::new(Place(outside.clone(), if in_place { Which::From } else { Which::To })),
-        word_in: None,
         in_place,
         from_name: "the old place".into(),
         to_name: "the new place".into(),
