@@ -200,14 +200,14 @@ fn state_hint(text: &str) -> Option<String> {
         format!("the bucket is in {region}: set backend.region to that in the environment file")
     } else if of_s3 && has(&["StatusCode: 403", "AccessDenied"]) {
         "allow to the identity you run as (aws sts get-caller-identity): s3:ListBucket on the bucket; s3:GetObject, s3:PutObject and s3:DeleteObject on the state and its lock file KEY.tflock; kms:Decrypt and kms:GenerateDataKey on the bucket's key".to_owned()
-    } else if has(&["Unsupported state file format", "state file uses format version"]) {
+    } else if has(&["state file uses format version"]) {
         "the state was written by a newer program than this one: install that, or name it with terraform.program in the environment file".to_owned()
     } else if has(&["managed by newer provider version"]) {
         "the state was written with a newer provider than the one that is locked here: take over the .terraform.lock.hcl that was used (git pull), or a newer mfsre".to_owned()
     } else if has(&[
         "unencrypted payload without unencrypted method",
         "decryption failed",
-        "failed to decrypt",
+        "state file is encrypted",
     ]) {
         "the state is not encrypted as `backend.encryption` says: check the passphrase or the key; if the setting was changed, set it back, run `mfsre plan`, change it again and run `mfsre backend migrate`".to_owned()
     } else if has(&["cannot import state with"]) {
@@ -287,6 +287,10 @@ mod tests {
             (
                 "Failed to refresh state: encountered unencrypted payload without unencrypted method configured",
                 "mfsre backend migrate",
+            ),
+            (
+                "Failed to refresh state: Unsupported state file format: This state file is encrypted and can not be read without an encryption configuration",
+                "is not encrypted as",
             ),
             (
                 "Failed to refresh state: decryption failed for all provided methods\nattempted decryption failed for state: decryption failed: cipher: message authentication failed",

@@ -185,6 +185,18 @@ impl Workspace {
         })
     }
 
+    /// `init` of a root module that has a backend and nothing else. It wants the providers of the resources in the state as
+    /// well, after it has set the backend up; states come and go without them.
+    ///
+    /// # Errors
+    /// The backend cannot be set up.
+    pub async fn init_backend(&self, cancellation: &Cancellation) -> Result<(), TerraformError> {
+        match self.init(cancellation).await {
+            Err(TerraformError::Failed { output, .. }) if output.contains("provider packages") => Ok(()),
+            result => result,
+        }
+    }
+
     /// Whether the lock file comes from the blueprint and is for this program. Where the blueprint brings none, Terraform
     /// writes one, whose first lines say so.
     fn lock_is_rendered(&self) -> bool {

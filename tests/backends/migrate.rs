@@ -29,10 +29,10 @@ fn start() -> (Server, Project) {
 fn state(serial: u64) -> Value {
     let resource = |name: &str| {
         json!({
-            "mode": "managed", "type": "terraform_data", "name": name,
-            "provider": "provider[\"terraform.io/builtin/terraform\"]",
-            "instances": [{ "schema_version": 0, "attributes": {
-                "id": name, "input": null, "output": null, "triggers_replace": null }, "sensitive_attributes": [] }],
+            "mode": "managed", "type": "example_thing", "name": name,
+            // One that is nowhere: a state is moved without the providers of what is in it.
+            "provider": "provider[\"registry.example.com/acme/example\"]",
+            "instances": [{ "schema_version": 0, "attributes": { "id": name }, "sensitive_attributes": [] }],
         })
     };
     json!({
@@ -77,7 +77,11 @@ fn a_state_goes_from_any_place_to_any_other_and_back() {
     let document = finished.json();
     assert_eq!((&document["moved"], &document["resources"]), (&json!(true), &json!(2)));
     the_same(&object(&server, "acme-state", KEY));
-    left_behind(&local(&project), "s3://acme-state/demo/terraform.tfstate");
+    assert!(
+        !project.has("infra/demo/terraform.tfstate"),
+        "init would offer to copy what is there"
+    );
+    assert!(!project.has("infra/demo/terraform.tfstate.backup"));
     for backup in document["backups"].as_array().unwrap() {
         let path = backup
             .as_str()

@@ -68,6 +68,23 @@ fn opentofu_and_s3_carry_an_environment_from_up_to_down() {
     );
     nothing_changes(&project, &[]);
 
+    // Another machine, on which the environment file is still the old one.
+    let local = project.infra().join("terraform.tfstate");
+    let aside = project.folder().join("terraform.tfstate");
+    with(&s3);
+    std::fs::rename(&local, &aside).unwrap();
+    std::fs::remove_file(project.private().join("backend.json")).unwrap();
+    std::fs::remove_dir_all(project.infra().join(".terraform")).unwrap();
+    let told = project.run(&["down", ENVIRONMENT]);
+    let error = told.exit(78)["error"].to_string();
+    assert!(
+        error.contains("was moved to the local file") && error.contains("git pull"),
+        "{error}"
+    );
+    std::fs::rename(&aside, &local).unwrap();
+    with("  type: local\n");
+    nothing_changes(&project, &[]);
+
     // Back into the bucket, encrypted.
     with(&encrypted);
     let missing = project.run(&["backend", "migrate", ENVIRONMENT, "--yes"]);
@@ -85,18 +102,6 @@ fn opentofu_and_s3_carry_an_environment_from_up_to_down() {
     );
     nothing_changes(&project, &passphrase);
 
-    // Whoever still has the old environment file, and a copy of the old state's folder.
-    with("  type: local\n");
-    std::fs::remove_file(project.private().join("backend.json")).unwrap();
-    std::fs::remove_dir_all(project.infra().join(".terraform")).unwrap();
-    let told = project.run(&["down", ENVIRONMENT]);
-    let error = told.exit(78)["error"].to_string();
-    assert!(
-        error.contains("was moved to s3://") && error.contains("git pull"),
-        "{error}"
-    );
-
-    with(&encrypted);
     let down = project.run_with(&["down", ENVIRONMENT, "--yes"], &passphrase);
     let document = down.exit(0);
     assert_eq!(

@@ -1,5 +1,6 @@
 //! Finds the state before anything is planned, and makes sure that it is the right one.
 
+use super::migrate::remove_local;
 use super::place::{BackendPlace, Site, StatePlace as _, is_missing};
 use super::{create, record};
 use crate::config::Backend;
@@ -100,7 +101,12 @@ async fn left_nothing(context: &Context, former: &Backend, wanted: &Backend, pro
         }
         Err(error) => return Err(error),
     };
+    let moved = state.as_ref().is_some_and(|state| state.moved_to.is_some());
     let Some(state) = state.filter(|state| !state.is_empty()) else {
+        // A move that was cut off right before its end.
+        if moved && matches!(former, Backend::Local { .. }) {
+            remove_local(context, former.is_same_place(wanted))?;
+        }
         return Ok(());
     };
     Err(Error::new(

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::place::{BackendPlace, Site, StatePlace, is_missing};
 use super::{backups, check_program, local_file, record, stamp};
 use crate::config::Backend;
-use crate::error::{Error, ErrorKind, IoContext as _, Result};
+use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
 use crate::ops::Context;
 use crate::terraform::{Program, State};
 use crate::workflow::{Confirm, Journal, Lock, Probe, Progress, Ran, Step, StepFuture, Steps, perform};
@@ -96,6 +96,9 @@ pub async fn migrate_backend(context: &mut Context, agreed: bool) -> Result<Migr
     performed?;
     record::remember(&context.project, &context.environment, &wanted)?;
     write_backend_file(context)?;
+    if matches!(former, Some(Backend::Local { .. })) {
+        remove_local(context, in_place)?;
+    }
     Ok(MigrationSummary {
         from: former.map(|former| former.to_string()),
         ..summary
@@ -116,6 +119,16 @@ async fn open_former(context: &Context, program: &Program, former: &Backend) -> 
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Removes what is left of a local state that was moved away: `init` would offer to copy it to the new backend. Also the
+/// program's own copy of what it has replaced; ours is kept, and encrypted where the state is.
+pub(super) fn remove_local(context: &Context, in_place: bool) -> Result<()> {
+    let file = local_file(context);
+    if !in_place {
+        remove_file(&file)?;
+    }
+    remove_file(&file.with_extension("tfstate.backup"))
 }
 
 /// Renders the one file of the root module that says where the state is, so that Terraform called by hand finds it too.
