@@ -8,6 +8,9 @@ use crate::kubernetes::KubernetesError;
 use crate::render::RenderError;
 use crate::terraform::TerraformError;
 
+/// Terraform's words for a state that it could not lock, whatever the reason.
+const STATE_LOCK: &str = "Error acquiring the state lock";
+
 fn with_hint(error: Error, hint: Option<String>) -> Error {
     match hint {
         Some(hint) => error.hint(hint),
@@ -144,6 +147,8 @@ impl From<TerraformError> for Error {
     fn from(error: TerraformError) -> Self {
         let (message, causes) = error.retell();
         let text = causes.join("\n");
+        // A state that cannot be read is told as a lock that cannot be had; only a lock that is held has an owner.
+        let locked = text.contains(STATE_LOCK) && text.contains("Lock Info:");
         let hint = match &error {
             TerraformError::NotFound => {
                 Some("install Terraform 1.10 or newer (https://developer.hashicorp.com/terraform/install) or OpenTofu (https://opentofu.org/docs/intro/install/)".to_owned())
@@ -153,8 +158,15 @@ impl From<TerraformError> for Error {
             }
             TerraformError::TooOld { .. } => Some("install a newer one, or name another with terraform.program in the environment file".to_owned()),
             TerraformError::Interrupted { .. } => return Self::interrupted(),
-            TerraformError::Failed { .. } if text.contains("Error acquiring the state lock") => {
+            TerraformError::Failed { .. } if locked => {
                 Some("somebody else is at work on this state: wait until they are done; the lock's owner is named above".to_owned())
+            }
+            TerraformError::Failed { .. } if text.contains("Unsupported state file format") => Some(
+                "Terraform's state is damaged, or written by a newer version: put a good copy in its place, for the local backend infra/NAME/terraform.tfstate.backup, in a bucket the object's former version; nothing was changed"
+                    .to_owned(),
+            ),
+            TerraformError::Failed { .. } if text.contains(STATE_LOCK) => {
+                Some("Terraform cannot lock its state, and nobody else has it locked: mend the cause above and run the same command again".to_owned())
             }
             TerraformError::Failed { .. } if text.contains("Failed to query available provider packages") || text.contains("Failed to install provider") => {
                 Some("the provider registry cannot be reached: set mirrors.terraform_providers to a filesystem mirror".to_owned())
@@ -169,11 +181,7 @@ impl From<TerraformError> for Error {
             TerraformError::Failed { .. } => Some("what was done so far is in the state: mend the cause and run the same command again".to_owned()),
             _ => None,
         };
-        let kind = if text.contains("Error acquiring the state lock") {
-            ErrorKind::Locked
-        } else {
-            ErrorKind::Failed
-        };
+        let kind = if locked { ErrorKind::Locked } else { ErrorKind::Failed };
         let mut shown = Self::new(kind, message);
         shown.causes = causes;
         with_hint(shown, hint)
