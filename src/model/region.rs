@@ -13,6 +13,21 @@ impl Region {
         &self.0
     }
 
+    /// The partition, as ARNs name it
+    /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html#arns-syntax>).
+    #[must_use]
+    pub fn partition(&self) -> &'static str {
+        match self.0.split('-').next() {
+            Some("cn") => "aws-cn",
+            Some("us") if self.0.starts_with("us-gov-") => "aws-us-gov",
+            Some("us") if self.0.starts_with("us-iso-") => "aws-iso",
+            Some("us") if self.0.starts_with("us-isob-") => "aws-iso-b",
+            Some("us") if self.0.starts_with("us-isof-") => "aws-iso-f",
+            Some("eu") if self.0.starts_with("eu-isoe-") => "aws-iso-e",
+            _ => "aws",
+        }
+    }
+
     /// The partition's DNS suffix, as in the endpoint tables of the AWS SDKs.
     #[must_use]
     pub fn dns_suffix(&self) -> &'static str {
