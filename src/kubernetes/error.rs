@@ -44,6 +44,19 @@ pub enum KubernetesError {
         /// Why.
         source: std::io::Error,
     },
+    /// What a kubeconfig shall be written to is no file.
+    #[error("{0} is not a regular file, nor a link to one")]
+    NoRegularFile(String),
+    /// A kubeconfig has an entry of the name that somebody else made.
+    #[error("{path} has a {what} {name} that is not mfsre's, and it would be lost")]
+    ForeignEntry {
+        /// The file.
+        path: String,
+        /// `cluster`, `context` or `user`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// A kubeconfig file is not YAML, or not a kubeconfig.
     #[error("{path} is not a kubeconfig: {message}")]
     BadKubeconfig {
@@ -89,6 +102,8 @@ impl KubernetesError {
             Some(_) => None,
             None => match self {
                 Self::NoPod { selector, namespace } => Some(format!("look at it with `kubectl -n {namespace} get pods -l {selector}`, and run the same command again once it is ready")),
+                Self::NoRegularFile(_) => Some("name a file with --file, or use --print for standard output".into()),
+                Self::ForeignEntry { name, .. } => Some(format!("write to a file of its own with --file PATH and name that in KUBECONFIG, or rename or delete what is called {name} (kubectl config rename-context, delete-user, delete-cluster)")),
                 Self::Call { .. } => Some("check that this machine reaches the cluster's endpoint (cluster.public_access_cidrs, VPN)".into()),
                 _ => None,
             },
