@@ -79,9 +79,14 @@ impl AwsError {
             Some(c) if c.contains("Throttl") || c == "TooManyRequestsException" => Some("AWS is throttling: wait a minute and run the same command again".into()),
             Some(_) => None,
             None if self.source.0.contains("credentials") || self.source.0.contains("identity") => {
-                Some("no AWS credentials were found: set AWS_PROFILE or sign in (aws sso login)".into())
+                Some(match std::env::var("AWS_PROFILE") {
+                    Ok(profile) if !profile.is_empty() => format!(
+                        "the profile {profile} (AWS_PROFILE) gives no AWS credentials: `aws configure list-profiles` names those there are; sign in to it (aws sso login) or set another"
+                    ),
+                    _ => "no AWS credentials were found: set AWS_PROFILE or sign in (aws sso login)".into(),
+                })
             }
-            None => Some("check the network, AWS_REGION and AWS_ENDPOINT_URL".into()),
+            None => Some("check the network and AWS_ENDPOINT_URL".into()),
         }
     }
 }
