@@ -48,6 +48,7 @@ async fn workspace_in(dir: &Path) -> Workspace {
     });
     Workspace::new(
         program,
+        dir.to_owned(),
         dir.join("root"),
         dir.join("private"),
         ChildEnvironment::terraform(),
@@ -193,7 +194,7 @@ async fn an_error_in_the_files_names_file_and_line() {
     assert_eq!(message, "terraform plan failed");
     assert_eq!(causes.len(), 1, "{causes:?}");
     assert!(
-        causes[0].starts_with("Reference to undeclared input variable (main.tf:2)"),
+        causes[0].starts_with("Reference to undeclared input variable (root/main.tf:2)"),
         "{causes:?}"
     );
 }
@@ -216,7 +217,7 @@ resource "terraform_data" "bad" {
     let (message, causes) = error.retell();
     assert_eq!(message, "terraform apply failed");
     assert!(
-        causes[0].starts_with("terraform_data.bad: local-exec provisioner error (main.tf:5)"),
+        causes[0].starts_with("terraform_data.bad: local-exec provisioner error (root/main.tf:5)"),
         "{causes:?}"
     );
     assert!(causes[0].contains("it broke"), "{causes:?}");
@@ -441,6 +442,7 @@ async fn scripted(dir: &Path, body: &str) -> Workspace {
     std::fs::create_dir_all(dir.join("private")).unwrap();
     Workspace::new(
         program,
+        dir.to_owned(),
         dir.join("root"),
         dir.join("private"),
         ChildEnvironment::terraform(),

@@ -166,7 +166,12 @@ impl From<TerraformError> for Error {
             TerraformError::Failed { .. } if text.contains("lock file") => {
                 Some("run `mfsre render` to restore infra/NAME/.terraform.lock.hcl, or remove it where the blueprint brings none: the next run writes it anew".to_owned())
             }
-            TerraformError::Failed { .. } => Some("what was done so far is in the state: mend the cause and run the same command again".to_owned()),
+            TerraformError::Failed { command, .. } if command.ends_with(" apply") => {
+                Some("what was done so far is in the state: mend the cause and run the same command again".to_owned())
+            }
+            TerraformError::Failed { command, .. } => {
+                Some(format!("mend the cause and run the same command again; {command} changes nothing on AWS"))
+            }
             _ => None,
         };
         let kind = if text.contains("Error acquiring the state lock") {
@@ -193,6 +198,32 @@ impl From<mfsre_sandbox::Error> for Error {
         match text.split_once("\n  next: ") {
             Some((message, next)) => Self::new(kind, message).hint(next),
             None => Self::new(kind, text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_apply_has_left_something_in_the_state() {
+        let hint = |command: &str| {
+            let error = Error::from(TerraformError::Failed {
+                command: command.to_owned(),
+                diagnostics: Vec::new(),
+                output: "no".to_owned(),
+            });
+            error.hints[0].clone()
+        };
+        assert!(hint("terraform apply").starts_with("what was done so far is in the state"));
+        for command in ["terraform init", "tofu plan", "terraform show"] {
+            assert!(!hint(command).contains("the state"), "{command}: {}", hint(command));
+            assert!(
+                hint(command).contains("changes nothing"),
+                "{command}: {}",
+                hint(command)
+            );
         }
     }
 }

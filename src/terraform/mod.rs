@@ -9,7 +9,7 @@ mod workspace;
 pub use event::{DiagnosticEvent, TerraformEvent};
 pub use mirror::ProviderMirror;
 pub use program::{Flavour, Program};
-pub use workspace::{Plan, PlanCounts, Workspace};
+pub use workspace::{Destroyed, Plan, PlanCounts, Workspace};
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
