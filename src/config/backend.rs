@@ -3,8 +3,8 @@
 use super::Backend;
 use super::file::BackendFile;
 use super::reader::Reader;
-use super::settings::BackendKind;
-use crate::model::{EnvironmentName, Invalid};
+use super::settings::{BackendKind, Execution};
+use crate::model::{EnvironmentName, Invalid, PrincipalArn};
 
 impl Reader {
     pub(super) fn backend(
@@ -26,6 +26,8 @@ impl Reader {
             ("workspace", &file.workspace),
             ("project", &file.project),
             ("hostname", &file.hostname),
+            ("execution", &file.execution),
+            ("aws_run_role", &file.aws_run_role),
         ];
         let foreign: Vec<_> = match kind {
             BackendKind::Local => s3.iter().chain(&cloud).collect(),
@@ -113,12 +115,16 @@ impl Reader {
                         )
                         .unwrap_or(default_name),
                     project: self.text(file.project.as_ref(), "a project's name", named, hint),
-                    hostname: self.text(
-                        file.hostname.as_ref(),
-                        "a host name",
-                        |s| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || "-.:".contains(c)),
-                        "write for example terraform.example.com",
-                    ),
+                    hostname: self
+                        .text(
+                            file.hostname.as_ref(),
+                            "a host name",
+                            |s| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || "-.:".contains(c)),
+                            "write for example terraform.example.com",
+                        )
+                        .unwrap_or_else(|| "app.terraform.io".into()),
+                    execution: self.or_default(file.execution.as_ref(), Execution::Remote),
+                    aws_run_role: self.scalar::<PrincipalArn>(file.aws_run_role.as_ref()).map(|arn| arn.to_string()),
                 }
             }
         }

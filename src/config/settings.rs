@@ -156,8 +156,20 @@ pub enum Backend {
         /// Project.
         project: Option<String>,
         /// Host.
-        hostname: Option<String>,
+        hostname: String,
+        /// Where runs take place.
+        execution: Execution,
+        /// The IAM role that runs at the host take on by a token of the host's.
+        aws_run_role: Option<String>,
     },
+}
+
+impl Backend {
+    /// Whether the state is at HCP Terraform or a Terraform Enterprise.
+    #[must_use]
+    pub fn is_cloud(&self) -> bool {
+        matches!(self, Self::Cloud { .. })
+    }
 }
 
 /// Argo CD.
@@ -310,6 +322,15 @@ words! {
         S3 = "s3",
         /// HCP Terraform.
         Cloud = "cloud",
+    }
+}
+words! {
+    /// Where HCP Terraform makes runs.
+    Execution: "a place for runs" {
+        /// At the host.
+        Remote = "remote",
+        /// On the machine that mfsre is on; the host keeps the state.
+        Local = "local",
     }
 }
 words! {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use self::cluster::{FindCluster, RemoveAddons, RemoveArgoCd, RemoveCloudObjects, RemoveWorkloads};
 use self::credentials::{RemoveCredentials, RevokeDeployKey};
 use super::Context;
+use super::cloud::CloudWorkspace;
 use super::infrastructure::{ApplyStep, CheckAccess, PlanStep, Purpose};
 use super::render::{FetchManifest, WriteTree};
 use super::sandbox::{Attach, sandbox_dir};
@@ -66,9 +67,11 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
         }
         context.options.purge = true;
     }
-    let steps: Steps<Context> = vec![
-        Box::new(Attach),
-        Box::new(CheckAccess { purpose: Purpose::Down }),
+    let mut steps: Steps<Context> = vec![Box::new(Attach), Box::new(CheckAccess { purpose: Purpose::Down })];
+    if context.environment.backend.is_cloud() {
+        steps.push(Box::new(CloudWorkspace));
+    }
+    let rest: Steps<Context> = vec![
         Box::new(FetchManifest),
         Box::new(WriteTree),
         Box::new(Agree {
@@ -87,6 +90,7 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
         Box::new(RevokeDeployKey),
         Box::new(RemoveCredentials),
     ];
+    steps.extend(rest);
     let reporter = context.reporter.clone();
     let cancellation = context.cancellation.clone();
     let changed = perform(&steps, context, &mut journal, reporter.as_ref(), &cancellation).await?;

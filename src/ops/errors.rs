@@ -7,6 +7,18 @@ use crate::git::{CheckoutError, GitError, HostError, KeyError, TokenError};
 use crate::kubernetes::KubernetesError;
 use crate::render::RenderError;
 use crate::terraform::TerraformError;
+use crate::tfe::{TfeError, Trouble};
+
+impl From<TfeError> for Error {
+    fn from(error: TfeError) -> Self {
+        let kind = match error.kind {
+            Trouble::Configuration => ErrorKind::Configuration,
+            Trouble::Stopped => ErrorKind::Interrupted,
+            Trouble::Network | Trouble::Missing | Trouble::Conflict | Trouble::Refused => ErrorKind::Failed,
+        };
+        Self::new(kind, error.to_string()).cause(error.message).hint(error.hint)
+    }
+}
 
 fn with_hint(error: Error, hint: Option<String>) -> Error {
     match hint {
@@ -156,6 +168,10 @@ impl From<TerraformError> for Error {
             TerraformError::Failed { .. } if text.contains("Error acquiring the state lock") => {
                 Some("somebody else is at work on this state: wait until they are done; the lock's owner is named above".to_owned())
             }
+            TerraformError::Failed { .. } if text.contains("errored.tfstate") => Some(
+                "the state was not saved, because somebody changed it meanwhile: what was done is in infra/NAME/errored.tfstate. Compare it with `terraform state pull` in infra/NAME, then keep it with `terraform state push errored.tfstate`"
+                    .to_owned(),
+            ),
             TerraformError::Failed { .. } if text.contains("Failed to query available provider packages") || text.contains("Failed to install provider") => {
                 Some("the provider registry cannot be reached: set mirrors.terraform_providers to a filesystem mirror".to_owned())
             }

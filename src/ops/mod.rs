@@ -5,6 +5,7 @@ mod adapter;
 mod applications;
 mod bootstrap;
 mod bump;
+mod cloud;
 mod context;
 mod credentials;
 mod down;

@@ -2,6 +2,7 @@ use std::fmt::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -18,6 +19,10 @@ pub struct Workspace {
     dir: PathBuf,
     private: PathBuf,
     environment: ChildEnvironment,
+    /// Whether the root module has a `cloud` block.
+    cloud: bool,
+    /// Whether the CLI configuration is one of our own, in place of the user's.
+    own_configuration: bool,
 }
 
 /// What a plan would do.
@@ -73,9 +78,11 @@ impl Workspace {
         mut environment: ChildEnvironment,
         mirror: Option<&ProviderMirror>,
     ) -> Result<Self, TerraformError> {
+        let mut own_configuration = false;
         if let Some(mirror) = mirror
             && !environment.has("TF_CLI_CONFIG_FILE")
         {
+            own_configuration = true;
             let path = private.join("terraform.rc");
             std::fs::write(&path, mirror.cli_configuration()).map_err(|source| TerraformError::Io {
                 what: format!("write {}", path.display()),
@@ -88,7 +95,25 @@ impl Workspace {
             dir,
             private,
             environment,
+            cloud: false,
+            own_configuration,
         })
+    }
+
+    /// Says that the root module has a `cloud` block for this host. Where the user's CLI configuration, in which Terraform
+    /// would find the token, is not read, Terraform gets it in the variable that is made for it.
+    pub fn use_cloud(&mut self, hostname: &str, token: &SecretString) {
+        self.cloud = true;
+        if self.own_configuration {
+            let name = format!("TF_TOKEN_{}", hostname.replace('-', "__").replace('.', "_"));
+            self.environment.set(&name, token.expose_secret());
+        }
+    }
+
+    /// The program.
+    #[must_use]
+    pub fn program(&self) -> &Program {
+        &self.program
     }
 
     fn call(&self, arguments: &[&str]) -> Call<'_> {
@@ -112,7 +137,11 @@ impl Workspace {
         if self.dir.join(".terraform").is_dir() && current.as_deref() == Some(&stamp) {
             return Ok(());
         }
-        let mut arguments = vec!["init", "-input=false", "-no-color", "-reconfigure"];
+        let mut arguments = vec!["init", "-input=false", "-no-color"];
+        // A `cloud` block refuses it and does not need it.
+        if !self.cloud {
+            arguments.push("-reconfigure");
+        }
         if self.program.flavour == Flavour::Terraform && self.lock_is_rendered() {
             // This lock file is complete for every platform, so that nothing may be added to it. OpenTofu has a registry of
             // its own and adds its entries.
@@ -303,7 +332,13 @@ impl Workspace {
             );
         }
         for address in &addresses {
-            self.call(&["untaint", "-no-color", "-lock-timeout=300s", address])
+            let mut arguments = vec!["untaint", "-no-color", "-lock-timeout=300s"];
+            if self.cloud {
+                // The version that the workspace is set to is for runs at the host.
+                arguments.push("-ignore-remote-version");
+            }
+            arguments.push(address);
+            self.call(&arguments)
                 .expect(&[], cancellation, |_| {})
                 .await?;
         }
