@@ -124,7 +124,9 @@ impl Reader {
                         )
                         .unwrap_or_else(|| "app.terraform.io".into()),
                     execution: self.or_default(file.execution.as_ref(), Execution::Remote),
-                    aws_run_role: self.scalar::<PrincipalArn>(file.aws_run_role.as_ref()).map(|arn| arn.to_string()),
+                    aws_run_role: self
+                        .scalar::<PrincipalArn>(file.aws_run_role.as_ref())
+                        .map(|arn| arn.to_string()),
                 }
             }
         }

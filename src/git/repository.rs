@@ -121,7 +121,12 @@ impl GitRepository {
 
     /// A git command over the folders.
     async fn git_over_folders(&self, arguments: &[&str]) -> Result<String, GitError> {
-        let all: Vec<&str> = arguments.iter().copied().chain(["--"]).chain(self.folders.iter().map(String::as_str)).collect();
+        let all: Vec<&str> = arguments
+            .iter()
+            .copied()
+            .chain(["--"])
+            .chain(self.folders.iter().map(String::as_str))
+            .collect();
         self.git(&all).await
     }
 
@@ -266,7 +271,11 @@ impl GitRepository {
         self.git_over_folders(&["rm", "-r", "--quiet", "--cached", "--ignore-unmatch"])
             .await?;
         // Forced: a .gitignore of the repository must not hide what Argo CD needs. A folder with no file in it is none to git.
-        let present = self.folders.iter().filter(|folder| self.dir.join(folder).exists()).map(String::as_str);
+        let present = self
+            .folders
+            .iter()
+            .filter(|folder| self.dir.join(folder).exists())
+            .map(String::as_str);
         let add: Vec<&str> = ["add", "--all", "--force", "--"].into_iter().chain(present).collect();
         self.git(&add).await?;
         let names = self.git(&["diff", "--cached", "--name-only", "-z"]).await?;

@@ -192,7 +192,15 @@ impl Step<Context> for PlanStep {
                 }
                 remove_file(&mark)?;
             }
-            let plan = plan_with(context, Wish { destroy: self.destroy, speculative: false }, progress).await?;
+            let plan = plan_with(
+                context,
+                Wish {
+                    destroy: self.destroy,
+                    speculative: false,
+                },
+                progress,
+            )
+            .await?;
             let detail = if plan.has_changes {
                 plan.counts.to_string()
             } else {

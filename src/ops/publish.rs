@@ -72,7 +72,9 @@ async fn compare(context: &Context) -> Result<Publication, Error> {
     let name = context.environment.name.to_string();
     let tree = context.tree()?;
     let folders = folders(context);
-    let files = tree.files().filter(|(path, _)| folders.iter().any(|folder| path.starts_with(folder)));
+    let files = tree
+        .files()
+        .filter(|(path, _)| folders.iter().any(|folder| path.starts_with(folder)));
     // Other environments share the repository.
     let foreign = |path: &Path| {
         let own_values = Path::new("cd/environments").join(&name);

@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::adapter::AdapterCertificate;
 use super::applications::WaitHealthy;
-use super::cloud::CloudWorkspace;
 use super::bootstrap::{ApplyRoots, ClusterSecrets, InstallArgoCd, ReachCluster};
+use super::cloud::CloudWorkspace;
 use super::credentials::{DeployKeyStep, Password};
 use super::infrastructure::{ApplyStep, CheckAccess, PlanStep, Purpose};
 use super::publish::Publish;

@@ -338,9 +338,7 @@ impl Workspace {
                 arguments.push("-ignore-remote-version");
             }
             arguments.push(address);
-            self.call(&arguments)
-                .expect(&[], cancellation, |_| {})
-                .await?;
+            self.call(&arguments).expect(&[], cancellation, |_| {}).await?;
         }
         Ok(addresses)
     }

@@ -97,7 +97,13 @@ impl Tfe {
     }
 
     /// Calls the API. `what` reads on from "cannot".
-    pub(super) async fn call(&self, method: Method, path: &str, body: Option<&Value>, what: &str) -> Result<Document, TfeError> {
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        what: &str,
+    ) -> Result<Document, TfeError> {
         let url = format!("{}{path}", self.api);
         let response = self.send(method, &url, body, what).await?;
         let text = response.text().await.map_err(|e| lost(what, &e))?;
@@ -107,7 +113,10 @@ impl Tfe {
         serde_json::from_str(&text).map(Document).map_err(|e| TfeError {
             attempted: what.to_owned(),
             message: format!("{url} answers what is no JSON: {e}"),
-            hint: format!("check that {} is what it should be, and proxies on the way", self.hostname),
+            hint: format!(
+                "check that {} is what it should be, and proxies on the way",
+                self.hostname
+            ),
             kind: Trouble::Refused,
         })
     }
@@ -123,7 +132,10 @@ impl Tfe {
         let mut number = 1;
         for _ in 0..MOST_PAGES {
             let page = self
-                .get(&format!("{path}{joint}page%5Bsize%5D=100&page%5Bnumber%5D={number}"), what)
+                .get(
+                    &format!("{path}{joint}page%5Bsize%5D=100&page%5Bnumber%5D={number}"),
+                    what,
+                )
                 .await?
                 .0;
             items.extend(page["data"].as_array().cloned().unwrap_or_default());
@@ -181,7 +193,9 @@ impl Tfe {
                     tokio::time::sleep(pause).await;
                 }
                 Ok(response) => return Ok(response),
-                Err(error) if attempt < ATTEMPTS && (repeatable || error.is_connect()) => tokio::time::sleep(pause).await,
+                Err(error) if attempt < ATTEMPTS && (repeatable || error.is_connect()) => {
+                    tokio::time::sleep(pause).await
+                }
                 Err(error) if self.api.is_empty() => {
                     return Err(unreachable(&self.hostname, &error));
                 }
@@ -199,15 +213,25 @@ impl Tfe {
             .flatten()
             .filter_map(|e| e["detail"].as_str().or(e["title"].as_str()).map(str::to_owned))
             .collect();
-        let told = if told.is_empty() { String::new() } else { format!(": {}", told.join("; ")) };
+        let told = if told.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", told.join("; "))
+        };
         let (kind, hint) = match status {
             StatusCode::UNAUTHORIZED => (
                 Trouble::Configuration,
-                format!("the token comes from {}: make a new one with `terraform login {}`", self.credential.from, self.hostname),
+                format!(
+                    "the token comes from {}: make a new one with `terraform login {}`",
+                    self.credential.from, self.hostname
+                ),
             ),
             StatusCode::FORBIDDEN => (
                 Trouble::Configuration,
-                format!("the token, from {}, has not the right to do this; ask an owner of the organization", self.credential.from),
+                format!(
+                    "the token, from {}, has not the right to do this; ask an owner of the organization",
+                    self.credential.from
+                ),
             ),
             StatusCode::NOT_FOUND => (
                 Trouble::Missing,
@@ -216,10 +240,19 @@ impl Tfe {
                     self.credential.from
                 ),
             ),
-            StatusCode::CONFLICT => (Trouble::Conflict, "look at the workspace in the web UI, and run the same command again".into()),
+            StatusCode::CONFLICT => (
+                Trouble::Conflict,
+                "look at the workspace in the web UI, and run the same command again".into(),
+            ),
             StatusCode::TOO_MANY_REQUESTS => (Trouble::Refused, "wait a minute, and run the same command again".into()),
-            _ if status.is_server_error() => (Trouble::Network, format!("see whether {} is well, and run the same command again", self.hostname)),
-            _ => (Trouble::Refused, "mend what it says, and run the same command again".into()),
+            _ if status.is_server_error() => (
+                Trouble::Network,
+                format!("see whether {} is well, and run the same command again", self.hostname),
+            ),
+            _ => (
+                Trouble::Refused,
+                "mend what it says, and run the same command again".into(),
+            ),
         };
         TfeError {
             attempted: what.to_owned(),
@@ -253,11 +286,16 @@ impl Tfe {
             hint: "look at the run in the web UI".into(),
             kind: Trouble::Refused,
         })?;
-        url.query_pairs_mut().append_pair("limit", "65536").append_pair("offset", &offset.to_string());
+        url.query_pairs_mut()
+            .append_pair("limit", "65536")
+            .append_pair("offset", &offset.to_string());
         let request = || self.client.get(url.clone()).timeout(Duration::from_secs(30));
         let response = self.repeat(what, true, request).await?;
         // Object stores answer so to a range that has not been written yet.
-        if matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE) {
+        if matches!(
+            response.status(),
+            StatusCode::NOT_FOUND | StatusCode::RANGE_NOT_SATISFIABLE
+        ) {
             return Ok(Vec::new());
         }
         if !response.status().is_success() {

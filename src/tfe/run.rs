@@ -114,8 +114,14 @@ impl Run {
             "planned_and_finished" => RunPhase::PlanOnly,
             "policy_soft_failed" => RunPhase::PolicyFailed,
             "policy_override" | "post_plan_awaiting_decision" => RunPhase::NeedsOverride,
-            "confirmed" | "queuing_apply" | "apply_queued" | "applying" | "pre_apply_running" | "pre_apply_completed"
-            | "post_apply_running" | "post_apply_completed" => RunPhase::Applying,
+            "confirmed"
+            | "queuing_apply"
+            | "apply_queued"
+            | "applying"
+            | "pre_apply_running"
+            | "pre_apply_completed"
+            | "post_apply_running"
+            | "post_apply_completed" => RunPhase::Applying,
             _ if confirmable => RunPhase::NeedsConsent,
             _ => RunPhase::Planning,
         };
@@ -176,7 +182,12 @@ impl Tfe {
     /// The run's page in the web UI.
     #[must_use]
     pub fn run_url(&self, workspace: &RemoteWorkspace, run: &str) -> String {
-        format!("https://{}/app/{}/{}/runs/{run}", self.hostname(), workspace.organization, workspace.name)
+        format!(
+            "https://{}/app/{}/{}/runs/{run}",
+            self.hostname(),
+            workspace.organization,
+            workspace.name
+        )
     }
 
     /// Uploads a configuration; returns its id.
@@ -189,12 +200,25 @@ impl Tfe {
         archive: &Archive,
         speculative: bool,
     ) -> Result<String, TfeError> {
-        let what = format!("upload the configuration to {}/{}", workspace.organization, workspace.name);
+        let what = format!(
+            "upload the configuration to {}/{}",
+            workspace.organization, workspace.name
+        );
         let attributes = json!({ "auto-queue-runs": false, "speculative": speculative, "provisional": !speculative });
         let body = json!({ "data": { "type": "configuration-versions", "attributes": attributes } });
-        let made = self.call(Method::POST, &format!("workspaces/{}/configuration-versions", workspace.id), Some(&body), &what).await?;
+        let made = self
+            .call(
+                Method::POST,
+                &format!("workspaces/{}/configuration-versions", workspace.id),
+                Some(&body),
+                &what,
+            )
+            .await?;
         let id = made.data()["id"].as_str().unwrap_or_default().to_owned();
-        let url = made.data()["attributes"]["upload-url"].as_str().unwrap_or_default().to_owned();
+        let url = made.data()["attributes"]["upload-url"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         self.upload(&url, &archive.bytes, &what).await?;
         let began = Instant::now();
         loop {
@@ -227,7 +251,12 @@ impl Tfe {
         configuration: Option<&str>,
         request: RunRequest<'_>,
     ) -> Result<Run, TfeError> {
-        let what = format!("make a run in {}/{} at {}", workspace.organization, workspace.name, self.hostname());
+        let what = format!(
+            "make a run in {}/{} at {}",
+            workspace.organization,
+            workspace.name,
+            self.hostname()
+        );
         let saved = configuration.is_some() && !request.speculative;
         let mut body = json!({ "data": {
             "type": "runs",
@@ -238,7 +267,8 @@ impl Tfe {
             body["data"]["attributes"]["plan-only"] = json!(true);
         }
         if let Some(id) = configuration {
-            body["data"]["relationships"]["configuration-version"] = json!({ "data": { "type": "configuration-versions", "id": id } });
+            body["data"]["relationships"]["configuration-version"] =
+                json!({ "data": { "type": "configuration-versions", "id": id } });
         }
         let made = self.call(Method::POST, "runs", Some(&body), &what).await?;
         Ok(Run::of(made.data()))
@@ -249,7 +279,13 @@ impl Tfe {
     /// # Errors
     /// The host does not answer.
     pub async fn run(&self, id: &str) -> Result<Option<Run>, TfeError> {
-        match self.get(&format!("runs/{id}"), &format!("read the run {id} at {}", self.hostname())).await {
+        match self
+            .get(
+                &format!("runs/{id}"),
+                &format!("read the run {id} at {}", self.hostname()),
+            )
+            .await
+        {
             Err(error) if error.kind == Trouble::Missing => Ok(None),
             read => Ok(Some(Run::of(read?.data()))),
         }
@@ -260,8 +296,14 @@ impl Tfe {
     /// # Errors
     /// The host does not answer.
     pub async fn run_of_commit(&self, workspace: &RemoteWorkspace, commit: &str) -> Result<Option<Run>, TfeError> {
-        let what = format!("look for the run of {commit} in {}/{}", workspace.organization, workspace.name);
-        let path = format!("workspaces/{}/runs?include=configuration_version.ingress_attributes&page%5Bsize%5D=50", workspace.id);
+        let what = format!(
+            "look for the run of {commit} in {}/{}",
+            workspace.organization, workspace.name
+        );
+        let path = format!(
+            "workspaces/{}/runs?include=configuration_version.ingress_attributes&page%5Bsize%5D=50",
+            workspace.id
+        );
         let began = Instant::now();
         loop {
             let document = self.get(&path, &what).await?;
@@ -298,7 +340,9 @@ impl Tfe {
     /// # Errors
     /// The host does not answer.
     pub async fn changes(&self, run: &Run) -> Result<Change, TfeError> {
-        let plan = self.get(&format!("plans/{}", run.plan), &format!("read the plan of {}", run.id)).await?;
+        let plan = self
+            .get(&format!("plans/{}", run.plan), &format!("read the plan of {}", run.id))
+            .await?;
         let number = |key: &str| plan.data()["attributes"][key].as_u64().unwrap_or(0);
         Ok(Change {
             add: number("resource-additions"),
@@ -313,16 +357,25 @@ impl Tfe {
     /// The host does not answer.
     pub async fn failed_policies(&self, run: &Run) -> Result<Vec<String>, TfeError> {
         let path = format!("runs/{}/policy-checks", run.id);
-        let (checks, _) = self.list(&path, &format!("read the policy checks of {}", run.id)).await?;
+        let (checks, _) = self
+            .list(&path, &format!("read the policy checks of {}", run.id))
+            .await?;
         let mut failed = Vec::new();
         for check in checks {
             let sets = check["attributes"]["result"]["sentinel"]["data"].as_object();
-            for policy in sets.into_iter().flat_map(|s| s.values()).flat_map(|s| s["policies"].as_array().into_iter().flatten()) {
+            for policy in sets
+                .into_iter()
+                .flat_map(|s| s.values())
+                .flat_map(|s| s["policies"].as_array().into_iter().flatten())
+            {
                 if policy["result"] == false && policy["allowed-failure"] != true {
                     // Written as a name, or as an object with a level.
                     let about = &policy["policy"];
                     let name = about["name"].as_str().or(about.as_str()).unwrap_or("a policy");
-                    let level = about["enforcement-level"].as_str().map(|l| format!(" ({l})")).unwrap_or_default();
+                    let level = about["enforcement-level"]
+                        .as_str()
+                        .map(|l| format!(" ({l})"))
+                        .unwrap_or_default();
                     failed.push(format!("{name}{level}"));
                 }
             }
@@ -337,7 +390,10 @@ impl Tfe {
     pub async fn confirm(&self, run: &Run, comment: &str) -> Result<(), TfeError> {
         let what = format!("apply the run {} at {}", run.id, self.hostname());
         let path = format!("runs/{}/actions/apply", run.id);
-        let Err(error) = self.call(Method::POST, &path, Some(&json!({ "comment": comment })), &what).await else {
+        let Err(error) = self
+            .call(Method::POST, &path, Some(&json!({ "comment": comment })), &what)
+            .await
+        else {
             return Ok(());
         };
         // The answer may have been lost after the deed.
@@ -356,7 +412,10 @@ impl Tfe {
         let mut refused = None;
         for action in ["discard", "cancel"] {
             let path = format!("runs/{}/actions/{action}", run.id);
-            match self.call(Method::POST, &path, Some(&json!({ "comment": comment })), &what).await {
+            match self
+                .call(Method::POST, &path, Some(&json!({ "comment": comment })), &what)
+                .await
+            {
                 Ok(_) => return Ok(()),
                 Err(error) => refused = Some(error),
             }
@@ -396,7 +455,13 @@ impl Tfe {
                     lost = None;
                     let waits = match run.phase {
                         RunPhase::Planning if run.status == "pending" => {
-                            say(format!("{id} waits for its turn in {}/{}: {url}", workspace.organization, workspace.name), watch);
+                            say(
+                                format!(
+                                    "{id} waits for its turn in {}/{}: {url}",
+                                    workspace.organization, workspace.name
+                                ),
+                                watch,
+                            );
                             false
                         }
                         RunPhase::NeedsOverride => {
@@ -405,7 +470,10 @@ impl Tfe {
                             true
                         }
                         RunPhase::NeedsConsent if part == Follow::Apply => {
-                            say(format!("{id} waits for the approval of somebody who may apply it: {url}"), watch);
+                            say(
+                                format!("{id} waits for the approval of somebody who may apply it: {url}"),
+                                watch,
+                            );
                             true
                         }
                         RunPhase::Planning => false,
@@ -423,11 +491,16 @@ impl Tfe {
                 Err(error) if error.kind == Trouble::Network => {
                     if lost.get_or_insert_with(Instant::now).elapsed() >= LOST {
                         return Err(TfeError {
-                            hint: format!("the run goes on without this program: {url}\nrun the same command again: it follows {id} from where it is then"),
+                            hint: format!(
+                                "the run goes on without this program: {url}\nrun the same command again: it follows {id} from where it is then"
+                            ),
                             ..error
                         });
                     }
-                    say(format!("{} does not answer; {id} goes on: {url}", self.hostname()), watch);
+                    say(
+                        format!("{} does not answer; {id} goes on: {url}", self.hostname()),
+                        watch,
+                    );
                 }
                 Err(error) => return Err(error),
             }
@@ -463,7 +536,10 @@ impl Tfe {
         };
         if log.url.is_empty() {
             let read = self.get(&phase, &what).await?;
-            log.url = read.data()["attributes"]["log-read-url"].as_str().unwrap_or_default().to_owned();
+            log.url = read.data()["attributes"]["log-read-url"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
         }
         while !log.ended && !log.url.is_empty() {
             let bytes = self.log(&log.url, log.offset, &what).await?;

@@ -47,7 +47,10 @@ impl Credential {
     /// There is none, or what keeps it cannot be read.
     pub async fn find(hostname: &str) -> Result<Self, TfeError> {
         for (name, value) in std::env::vars() {
-            if name.strip_prefix("TF_TOKEN_").is_some_and(|host| host_of(host).eq_ignore_ascii_case(hostname)) {
+            if name
+                .strip_prefix("TF_TOKEN_")
+                .is_some_and(|host| host_of(host).eq_ignore_ascii_case(hostname))
+            {
                 return Ok(Self {
                     token: value.into(),
                     from: TokenPlace::Variable(name),
@@ -56,22 +59,34 @@ impl Credential {
         }
         let mut helper = None;
         for path in configuration_files() {
-            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            let Ok(text) = std::fs::read_to_string(&path) else {
+                continue;
+            };
             let found = read(&path, &text, hostname)?;
             if let Some(token) = found.token {
-                return Ok(Self { token, from: TokenPlace::File(path) });
+                return Ok(Self {
+                    token,
+                    from: TokenPlace::File(path),
+                });
             }
             helper = helper.or(found.helper);
         }
         if let Some(helper) = helper {
             return ask(helper, hostname).await;
         }
-        Err(missing(hostname, "there is none in the environment and in Terraform's CLI configuration"))
+        Err(missing(
+            hostname,
+            "there is none in the environment and in Terraform's CLI configuration",
+        ))
     }
 }
 
 fn missing(hostname: &str, message: &str) -> TfeError {
-    let host = if hostname == "app.terraform.io" { String::new() } else { format!(" {hostname}") };
+    let host = if hostname == "app.terraform.io" {
+        String::new()
+    } else {
+        format!(" {hostname}")
+    };
     TfeError {
         attempted: format!("find a token for {hostname}"),
         message: message.to_owned(),
@@ -136,7 +151,8 @@ fn read(path: &Path, text: &str, hostname: &str) -> Result<Found, TfeError> {
     };
     if path.extension().is_some_and(|e| e == "json") {
         // The error of a parser could quote a token.
-        let value: Value = serde_json::from_str(text).map_err(|e| unreadable(format!("line {} is no JSON", e.line())))?;
+        let value: Value =
+            serde_json::from_str(text).map_err(|e| unreadable(format!("line {} is no JSON", e.line())))?;
         let token = value["credentials"][hostname]["token"].as_str();
         return Ok(Found {
             token: token.map(|t| t.to_owned().into()),
@@ -145,7 +161,12 @@ fn read(path: &Path, text: &str, hostname: &str) -> Result<Found, TfeError> {
     }
     let body: Body = text.parse().map_err(|_| unreadable("it is no HCL".into()))?;
     let label = |block: &Block| block.labels.first().map(|l| l.as_str().to_owned());
-    let string = |block: &Block, key: &str| block.body.get_attribute(key).and_then(|a| a.value.as_str().map(str::to_owned));
+    let string = |block: &Block, key: &str| {
+        block
+            .body
+            .get_attribute(key)
+            .and_then(|a| a.value.as_str().map(str::to_owned))
+    };
     let mut found = Found::default();
     for block in body.blocks() {
         if block.has_ident("credentials") && label(block).is_some_and(|l| l.eq_ignore_ascii_case(hostname)) {
@@ -181,8 +202,15 @@ async fn ask(helper: Helper, hostname: &str) -> Result<Credential, TfeError> {
         "aarch64" => "arm64",
         other => other,
     };
-    let system = if std::env::consts::OS == "macos" { "darwin" } else { std::env::consts::OS };
-    let places = [plugins.join(&name), plugins.join(format!("{system}_{platform}")).join(&name)];
+    let system = if std::env::consts::OS == "macos" {
+        "darwin"
+    } else {
+        std::env::consts::OS
+    };
+    let places = [
+        plugins.join(&name),
+        plugins.join(format!("{system}_{platform}")).join(&name),
+    ];
     let Some(program) = places.iter().find(|p| p.is_file()) else {
         return Err(trouble(format!("it is not in {}", plugins.display())));
     };
@@ -232,14 +260,20 @@ mod tests {
     #[test]
     fn a_helper_is_named_with_its_arguments() {
         let text = "credentials_helper \"vault\" {\n  args = [\"--address\", \"https://vault\"]\n}\n";
-        let helper = read(Path::new(".terraformrc"), text, "tfe.example.com").unwrap().helper.unwrap();
+        let helper = read(Path::new(".terraformrc"), text, "tfe.example.com")
+            .unwrap()
+            .helper
+            .unwrap();
         assert_eq!((helper.name.as_str(), helper.arguments.len()), ("vault", 2));
     }
 
     #[test]
     fn a_file_that_cannot_be_read_is_named_and_not_quoted() {
         let error = read(Path::new("c.tfrc.json"), "{\"token\": secret", "h").err().unwrap();
-        assert!(error.attempted.contains("c.tfrc.json") && !error.message.contains("secret"), "{error:?}");
+        assert!(
+            error.attempted.contains("c.tfrc.json") && !error.message.contains("secret"),
+            "{error:?}"
+        );
     }
 
     #[test]

@@ -143,12 +143,14 @@ impl Tfe {
     /// The organization is not there, or the token is not good for it.
     pub async fn workspace(&self, organization: &str, name: &str) -> Result<Option<RemoteWorkspace>, TfeError> {
         let what = format!("read the organization {organization} at {}", self.hostname());
-        self.get(&format!("organizations/{organization}/entitlement-set"), &what).await.map_err(|mut error| {
-            if error.kind == Trouble::Missing {
-                error.kind = Trouble::Configuration;
-            }
-            error
-        })?;
+        self.get(&format!("organizations/{organization}/entitlement-set"), &what)
+            .await
+            .map_err(|mut error| {
+                if error.kind == Trouble::Missing {
+                    error.kind = Trouble::Configuration;
+                }
+                error
+            })?;
         let what = format!("read the workspace {organization}/{name} at {}", self.hostname());
         let path = format!("organizations/{organization}/workspaces/{name}?include=locked_by");
         let found = match self.get(&path, &what).await {
@@ -156,7 +158,8 @@ impl Tfe {
             // A host that cannot include this says so
             // (<https://developer.hashicorp.com/terraform/cloud-docs/api-docs#inclusion-of-related-resources>).
             Err(error) if error.kind == Trouble::Refused => {
-                self.get(&format!("organizations/{organization}/workspaces/{name}"), &what).await?
+                self.get(&format!("organizations/{organization}/workspaces/{name}"), &what)
+                    .await?
             }
             found => found?,
         };
@@ -176,7 +179,10 @@ impl Tfe {
             } else {
                 let name = included.and_then(|a| a["username"].as_str().or(a["name"].as_str()));
                 Holder::Person {
-                    name: name.map_or_else(|| if id.is_empty() { "somebody".into() } else { id.clone() }, str::to_owned),
+                    name: name.map_or_else(
+                        || if id.is_empty() { "somebody".into() } else { id.clone() },
+                        str::to_owned,
+                    ),
                     reason: text(&attributes["locked-reason"]),
                     since: text(&attributes["updated-at"]),
                 }
@@ -189,7 +195,9 @@ impl Tfe {
             execution_mode: ExecutionMode::of(&text(&attributes["execution-mode"])),
             working_directory: text(&attributes["working-directory"]),
             auto_apply: attributes["auto-apply"] == true,
-            vcs: repository.is_object().then(|| (text(&repository["identifier"]), text(&repository["branch"]))),
+            vcs: repository
+                .is_object()
+                .then(|| (text(&repository["identifier"]), text(&repository["branch"]))),
             holder,
         }))
     }
@@ -216,12 +224,17 @@ impl Tfe {
         }
         let what = format!("make the workspace {organization}/{} at {}", spec.name, self.hostname());
         let path = format!("organizations/{organization}/workspaces");
-        let made = self.call(Method::POST, &path, Some(&json!({ "data": data })), &what).await?;
+        let made = self
+            .call(Method::POST, &path, Some(&json!({ "data": data })), &what)
+            .await?;
         if let Some(version) = spec.terraform_version {
             let body = json!({ "data": { "type": "workspaces", "attributes": { "terraform-version": version } } });
             let id = text(&made.data()["id"]);
             // As Terraform does: a host that does not have this version keeps its own.
-            match self.call(Method::PATCH, &format!("workspaces/{id}"), Some(&body), &what).await {
+            match self
+                .call(Method::PATCH, &format!("workspaces/{id}"), Some(&body), &what)
+                .await
+            {
                 Err(error) if error.kind != Trouble::Refused => return Err(error),
                 _ => {}
             }
@@ -253,10 +266,21 @@ impl Tfe {
         execution_mode: ExecutionMode,
         working_directory: &str,
     ) -> Result<(), TfeError> {
-        let what = format!("change the workspace {}/{} at {}", workspace.organization, workspace.name, self.hostname());
+        let what = format!(
+            "change the workspace {}/{} at {}",
+            workspace.organization,
+            workspace.name,
+            self.hostname()
+        );
         let attributes = json!({ "execution-mode": execution_mode.word(), "working-directory": working_directory });
         let body = json!({ "data": { "type": "workspaces", "attributes": attributes } });
-        self.call(Method::PATCH, &format!("workspaces/{}", workspace.id), Some(&body), &what).await?;
+        self.call(
+            Method::PATCH,
+            &format!("workspaces/{}", workspace.id),
+            Some(&body),
+            &what,
+        )
+        .await?;
         Ok(())
     }
 
@@ -277,21 +301,36 @@ impl Tfe {
                 }
             }
         }
-        let kind = |v: &Value| if v["category"] == "env" { VariableKind::Environment } else { VariableKind::Terraform };
-        Ok(all.iter().map(|v| (kind(&v["attributes"]), text(&v["attributes"]["key"]))).collect())
+        let kind = |v: &Value| {
+            if v["category"] == "env" {
+                VariableKind::Environment
+            } else {
+                VariableKind::Terraform
+            }
+        };
+        Ok(all
+            .iter()
+            .map(|v| (kind(&v["attributes"]), text(&v["attributes"]["key"])))
+            .collect())
     }
 
     /// Sets environment variables of a workspace's runs; returns how many were not as wanted.
     ///
     /// # Errors
     /// The token has not the right to.
-    pub async fn set_variables(&self, workspace: &RemoteWorkspace, wanted: &[WantedVariable]) -> Result<usize, TfeError> {
+    pub async fn set_variables(
+        &self,
+        workspace: &RemoteWorkspace,
+        wanted: &[WantedVariable],
+    ) -> Result<usize, TfeError> {
         let what = format!("set the variables of {}/{}", workspace.organization, workspace.name);
         let path = format!("workspaces/{}/vars", workspace.id);
         let (present, _) = self.list(&path, &what).await?;
         let mut changed = 0;
         for variable in wanted {
-            let found = present.iter().find(|v| v["attributes"]["category"] == "env" && v["attributes"]["key"] == variable.key.as_str());
+            let found = present
+                .iter()
+                .find(|v| v["attributes"]["category"] == "env" && v["attributes"]["key"] == variable.key.as_str());
             let attributes = json!({
                 "key": variable.key, "value": variable.value, "category": "env", "sensitive": false,
                 "description": "Set by mfsre from the environment file",
@@ -299,11 +338,16 @@ impl Tfe {
             let mut body = json!({ "data": { "type": "vars", "attributes": attributes } });
             match found {
                 // What somebody made sensitive is theirs.
-                Some(v) if v["attributes"]["value"] == variable.value.as_str() || v["attributes"]["sensitive"] == true => continue,
+                Some(v)
+                    if v["attributes"]["value"] == variable.value.as_str() || v["attributes"]["sensitive"] == true =>
+                {
+                    continue;
+                }
                 Some(v) => {
                     let id = text(&v["id"]);
                     body["data"]["id"] = json!(id);
-                    self.call(Method::PATCH, &format!("{path}/{id}"), Some(&body), &what).await?;
+                    self.call(Method::PATCH, &format!("{path}/{id}"), Some(&body), &what)
+                        .await?;
                 }
                 None => {
                     self.call(Method::POST, &path, Some(&body), &what).await?;

@@ -9,7 +9,9 @@ fn bytes(state: &Value) -> Vec<u8> {
 
 async fn create(person: &Person, workspace: &str, attributes: Value) -> (u16, Value) {
     let body = json!({ "data": { "type": "state-versions", "attributes": attributes } });
-    person.call("POST", &format!("/workspaces/{workspace}/state-versions"), Some(body)).await
+    person
+        .call("POST", &format!("/workspaces/{workspace}/state-versions"), Some(body))
+        .await
 }
 
 fn attributes(state: &Value) -> Value {
@@ -28,7 +30,10 @@ pub(crate) async fn write_state(person: &Person, workspace: &str, state: &Value,
     let mut state = state.clone();
     state["serial"] = json!(serial);
     let actions = format!("/workspaces/{workspace}/actions");
-    assert_eq!(person.call("POST", &format!("{actions}/lock"), Some(json!({}))).await.0, 200);
+    assert_eq!(
+        person.call("POST", &format!("{actions}/lock"), Some(json!({}))).await.0,
+        200
+    );
     let (status, answer) = create(person, workspace, attributes(&state)).await;
     assert_eq!(status, 201, "{answer}");
     assert_eq!(person.call("POST", &format!("{actions}/unlock"), None).await.0, 200);
@@ -38,7 +43,9 @@ pub(crate) async fn write_state(person: &Person, workspace: &str, state: &Value,
 async fn a_state_is_taken_under_a_lock_and_only_as_what_it_says_it_is() {
     let server = Server::start(&[]);
     let (alice, bob) = (server.person("alice", true), server.person("bob", false));
-    let workspace = alice.create_workspace("states", json!({ "execution-mode": "local" })).await;
+    let workspace = alice
+        .create_workspace("states", json!({ "execution-mode": "local" }))
+        .await;
     let state = json!({ "version": 4, "serial": 3, "lineage": "a", "outputs": {}, "resources": [] });
     let (status, answer) = create(&alice, &workspace, attributes(&state)).await;
     assert_eq!(status, 409, "without a lock: {answer}");
@@ -52,7 +59,10 @@ async fn a_state_is_taken_under_a_lock_and_only_as_what_it_says_it_is() {
     assert_eq!(status, 409, "under the lock of somebody else: {answer}");
     let unlock = format!("/workspaces/{workspace}/actions/unlock");
     let (status, answer) = alice.call("POST", &unlock, None).await;
-    assert!(status == 409 && answer.to_string().contains("is locked by User bob"), "{answer}");
+    assert!(
+        status == 409 && answer.to_string().contains("is locked by User bob"),
+        "{answer}"
+    );
     assert_eq!(bob.call("POST", &unlock, None).await.0, 200);
 
     assert_eq!(alice.call("POST", &lock, Some(json!({}))).await.0, 200);
@@ -62,8 +72,16 @@ async fn a_state_is_taken_under_a_lock_and_only_as_what_it_says_it_is() {
         state[key] = value;
         attributes(&state)
     };
-    assert_eq!(create(&alice, &workspace, with("serial", json!(2))).await.0, 409, "an older serial");
-    assert_eq!(create(&alice, &workspace, with("lineage", json!("b"))).await.0, 409, "another lineage");
+    assert_eq!(
+        create(&alice, &workspace, with("serial", json!(2))).await.0,
+        409,
+        "an older serial"
+    );
+    assert_eq!(
+        create(&alice, &workspace, with("lineage", json!("b"))).await.0,
+        409,
+        "another lineage"
+    );
     let mut wrong = with("serial", json!(4));
     wrong["md5"] = json!("00000000000000000000000000000000");
     assert_eq!(create(&alice, &workspace, wrong).await.0, 422, "another MD5");

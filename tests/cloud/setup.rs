@@ -45,7 +45,13 @@ impl Setup {
             let status = Command::new("git").args(arguments).status().unwrap();
             assert!(status.success());
         };
-        git(&["init", "--quiet", "--bare", "--initial-branch=main", setup.repository().to_str().unwrap()]);
+        git(&[
+            "init",
+            "--quiet",
+            "--bare",
+            "--initial-branch=main",
+            setup.repository().to_str().unwrap(),
+        ]);
         setup
     }
 
@@ -67,7 +73,9 @@ impl Setup {
 
     /// Writes the blueprint: the outputs of the contract, and these resources.
     pub(crate) fn resources(&self, resources: &str) {
-        let mut text = String::from("terraform {\n  required_version = \">= 1.10\"\n}\n\nvariable \"name\" {\n  type = string\n}\n\n");
+        let mut text = String::from(
+            "terraform {\n  required_version = \">= 1.10\"\n}\n\nvariable \"name\" {\n  type = string\n}\n\n",
+        );
         for output in OUTPUTS {
             let value = match output.kind {
                 OutputKind::String => format!("\"{}\"", output.name),
@@ -93,7 +101,10 @@ impl Setup {
             .env("SSL_CERT_FILE", self.server.ca_file())
             .env(self.server.token_variable(), &person.token)
             .env("GIT_CONFIG_COUNT", "1")
-            .env("GIT_CONFIG_KEY_0", format!("url.file://{}.insteadOf", self.repository().display()))
+            .env(
+                "GIT_CONFIG_KEY_0",
+                format!("url.file://{}.insteadOf", self.repository().display()),
+            )
             .env("GIT_CONFIG_VALUE_0", "https://git.example.com/acme/platform.git");
         command
     }
@@ -109,21 +120,17 @@ impl Setup {
 
     /// What the host has of the state.
     pub(crate) async fn state(&self) -> Value {
-        let id = self.alice.workspace("demo").await["id"].as_str().unwrap().to_owned();
-        let (status, document) = self.alice.call("GET", &format!("/workspaces/{id}/current-state-version"), None).await;
-        if status == 404 {
-            return Value::Null;
-        }
-        let url = document["data"]["attributes"]["hosted-state-download-url"].as_str().unwrap().to_owned();
-        let path = url.split_once("/_archivist").unwrap().1.to_owned();
-        self.alice.call("GET", &format!("/../../_archivist{path}"), None).await.1
+        self.alice.state("demo").await
     }
 
     /// The addresses in the state, as `TYPE.NAME`.
     pub(crate) async fn resources_in_state(&self) -> Vec<String> {
         let state = self.state().await;
         let resources = state["resources"].as_array().cloned().unwrap_or_default();
-        resources.iter().map(|r| format!("{}.{}", r["type"].as_str().unwrap(), r["name"].as_str().unwrap())).collect()
+        resources
+            .iter()
+            .map(|r| format!("{}.{}", r["type"].as_str().unwrap(), r["name"].as_str().unwrap()))
+            .collect()
     }
 }
 
@@ -150,18 +157,27 @@ impl Ended {
     /// What a step came to.
     pub(crate) fn step(&self, id: &str) -> Option<String> {
         let finished = |e: &&Value| e["event"] == "step_finished" && e["step"] == id;
-        self.events.iter().find(finished).map(|e| e["detail"].as_str().unwrap().to_owned())
+        self.events
+            .iter()
+            .find(finished)
+            .map(|e| e["detail"].as_str().unwrap().to_owned())
     }
 
     /// Expects that Terraform's part was done; what comes after it needs AWS.
     pub(crate) fn applied(&self) -> String {
-        self.step("apply").unwrap_or_else(|| panic!("nothing was applied: {self}"))
+        self.step("apply")
+            .unwrap_or_else(|| panic!("nothing was applied: {self}"))
     }
 
     /// The notes and warnings, one a line.
     pub(crate) fn notes(&self) -> String {
-        let told = self.events.iter().filter(|e| e["event"] == "note" || e["event"] == "warning");
-        told.map(|e| e["message"].as_str().unwrap()).collect::<Vec<_>>().join("\n")
+        let told = self
+            .events
+            .iter()
+            .filter(|e| e["event"] == "note" || e["event"] == "warning");
+        told.map(|e| e["message"].as_str().unwrap())
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -182,7 +198,8 @@ async fn aws() -> String {
             );
             (axum::http::StatusCode::OK, xml)
         } else {
-            let refusal = "{\"__type\": \"AccessDeniedException\", \"message\": \"there is no more of AWS in this test\"}";
+            let refusal =
+                "{\"__type\": \"AccessDeniedException\", \"message\": \"there is no more of AWS in this test\"}";
             (axum::http::StatusCode::BAD_REQUEST, refusal.to_owned())
         }
     };

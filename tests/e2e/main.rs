@@ -15,6 +15,7 @@ mod argocd;
 mod aws;
 mod canary;
 mod chain;
+mod cloud;
 mod cluster;
 mod git;
 mod interruptions;

@@ -13,25 +13,53 @@ use crate::workflow::Progress;
 const SHOWN_LINES: usize = 20;
 
 /// A plan at the host, with a bookmark in place of its file.
-pub(in crate::ops) async fn plan(context: &Context, destroy: bool, speculative: bool, progress: Progress<'_>) -> Result<Plan> {
+pub(in crate::ops) async fn plan(
+    context: &Context,
+    destroy: bool,
+    speculative: bool,
+    progress: Progress<'_>,
+) -> Result<Plan> {
     let cloud = cloud(context)?;
     let name = if destroy { "destroy" } else { "apply" };
-    let path = context.private().join(format!("{}.tfplan", if speculative { "speculative" } else { name }));
+    let path = context
+        .private()
+        .join(format!("{}.tfplan", if speculative { "speculative" } else { name }));
     let archive = archive(context)?;
     let verb = if destroy { "down" } else { "up" };
-    let message = format!("mfsre {verb} {}, configuration {}", context.environment.name, &archive.digest[..16]);
+    let message = format!(
+        "mfsre {verb} {}, configuration {}",
+        context.environment.name,
+        &archive.digest[..16]
+    );
     let run = match unfinished(cloud, &path, &message, progress).await? {
         Some(run) => run,
         None => start(context, cloud, &archive, &message, (destroy, speculative), progress).await?,
     };
     // Written before anything is waited for: whoever runs the command again follows this very run.
     keep(&path, &Bookmark::new(&run.id, cloud.tfe.hostname()))?;
-    progress.note(format!("run {}: {}", run.id, cloud.tfe.run_url(&cloud.workspace, &run.id)));
+    progress.note(format!(
+        "run {}: {}",
+        run.id,
+        cloud.tfe.run_url(&cloud.workspace, &run.id)
+    ));
     let mut log = Log::new(progress);
     // Nobody overrides a policy for a plan that is only looked at.
-    let patience = if speculative { Duration::ZERO } else { context.options.timeout };
+    let patience = if speculative {
+        Duration::ZERO
+    } else {
+        context.options.timeout
+    };
     let (tfe, cancellation) = (&cloud.tfe, &context.cancellation);
-    let run = tfe.follow(&cloud.workspace, &run.id, Follow::Plan, patience, cancellation, &mut log).await?;
+    let run = tfe
+        .follow(
+            &cloud.workspace,
+            &run.id,
+            Follow::Plan,
+            patience,
+            cancellation,
+            &mut log,
+        )
+        .await?;
     match run.phase {
         RunPhase::NeedsConsent | RunPhase::Applying | RunPhase::Applied | RunPhase::PlanOnly => {}
         RunPhase::PolicyFailed => progress.warn(format!(
@@ -67,7 +95,14 @@ pub(in crate::ops) async fn apply(
         cloud.tfe.confirm(&run, "by mfsre").await?;
     }
     let patience = context.options.timeout;
-    let follow = cloud.tfe.follow(&cloud.workspace, &run.id, Follow::Apply, patience, &context.cancellation, &mut log);
+    let follow = cloud.tfe.follow(
+        &cloud.workspace,
+        &run.id,
+        Follow::Apply,
+        patience,
+        &context.cancellation,
+        &mut log,
+    );
     let run = follow.await?;
     if run.phase != RunPhase::Applied {
         return Err(ended(cloud, &run, log.said).await?);
@@ -118,8 +153,12 @@ async fn kept(cloud: &Cloud, path: &Path) -> Result<Run> {
         None => None,
     };
     run.ok_or_else(|| {
-        Error::failed(format!("the run of {} is not at {} any more", path.display(), cloud.tfe.hostname()))
-            .hint("run the same command again: it makes a new plan")
+        Error::failed(format!(
+            "the run of {} is not at {} any more",
+            path.display(),
+            cloud.tfe.hostname()
+        ))
+        .hint("run the same command again: it makes a new plan")
     })
 }
 
@@ -138,7 +177,10 @@ async fn unfinished(cloud: &Cloud, path: &Path, message: &str, progress: Progres
         _ => return Ok(None),
     };
     if follows {
-        progress.note(format!("the run {} is unfinished ({}); going on with it", run.id, run.status));
+        progress.note(format!(
+            "the run {} is unfinished ({}); going on with it",
+            run.id, run.status
+        ));
         return Ok(Some(run));
     }
     // It holds up nothing, but nobody will want it any more.
@@ -163,9 +205,7 @@ async fn start(
         speculative,
     };
     if cloud.follows().is_some() && !speculative {
-        if !destroy
-            && let Some(commit) = &context.revision
-        {
+        if !destroy && let Some(commit) = &context.revision {
             progress.say(format!("waiting until {} sees the commit {commit}", tfe.hostname()));
             match tfe.run_of_commit(&cloud.workspace, commit).await? {
                 Some(run) if matches!(run.phase, RunPhase::Planning | RunPhase::NeedsOverride | RunPhase::NeedsConsent | RunPhase::Applying) => {

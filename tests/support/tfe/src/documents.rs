@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::store::{Configuration, Holder, Organization, Phase, PolicyCheck, Project, Run, StateVersion, Store, User, Variable, Workspace};
+use crate::store::{
+    Configuration, Holder, Organization, Phase, PolicyCheck, Project, Run, StateVersion, Store, User, Variable,
+    Workspace,
+};
 
 fn one(kind: &str, id: &str) -> Value {
     json!({ "data": { "id": id, "type": kind } })
@@ -333,7 +336,10 @@ pub(crate) fn state_version(s: &StateVersion, address: impl Fn(&str) -> String) 
 }
 
 fn output_ids(s: &StateVersion) -> Vec<String> {
-    s.outputs.iter().map(|(name, _)| format!("wsout-{}-{name}", &s.id[3..])).collect()
+    s.outputs
+        .iter()
+        .map(|(name, _)| format!("wsout-{}-{name}", &s.id[3..]))
+        .collect()
 }
 
 /// The outputs of a state; a sensitive value is told only where it is asked for by itself.
@@ -345,7 +351,11 @@ pub(crate) fn outputs(s: &StateVersion, reveal: bool) -> Vec<Value> {
             let sensitive = output["sensitive"] == true;
             let kind = match &output["type"] {
                 Value::String(kind) => kind.clone(),
-                Value::Array(parts) if parts.first() == Some(&json!("object")) || parts.first() == Some(&json!("map")) => "map".into(),
+                Value::Array(parts)
+                    if parts.first() == Some(&json!("object")) || parts.first() == Some(&json!("map")) =>
+                {
+                    "map".into()
+                }
                 _ => "array".to_owned(),
             };
             json!({
@@ -366,7 +376,12 @@ pub(crate) fn outputs(s: &StateVersion, reveal: bool) -> Vec<Value> {
 /// A page of a list, by `page[number]` and `page[size]`.
 pub(crate) fn page(items: Vec<Value>, query: &[(String, String)], path: &str) -> Value {
     let number = |key: &str, default: usize| {
-        query.iter().find(|(k, _)| k == key).and_then(|(_, v)| v.parse().ok()).unwrap_or(default).max(1)
+        query
+            .iter()
+            .find(|(k, _)| k == key)
+            .and_then(|(_, v)| v.parse().ok())
+            .unwrap_or(default)
+            .max(1)
     };
     // The default and the limit of the API (<https://developer.hashicorp.com/terraform/cloud-docs/api-docs#pagination>).
     let (size, current) = (number("page[size]", 20).min(100), number("page[number]", 1));

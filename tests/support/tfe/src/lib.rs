@@ -43,7 +43,12 @@ impl Shared {
 
     /// The address of an object, `KIND/ID`, which opens to whoever knows it.
     pub(crate) fn object(&self, name: &str) -> String {
-        format!("https://{}/_archivist/v1/object/{}.{}", self.host, self.permission(name), name.replace('/', "."))
+        format!(
+            "https://{}/_archivist/v1/object/{}.{}",
+            self.host,
+            self.permission(name),
+            name.replace('/', ".")
+        )
     }
 
     pub(crate) fn permission(&self, name: &str) -> String {
@@ -85,7 +90,10 @@ impl Server {
         let id = store.id("prj");
         store.organizations.push(Organization {
             name: "acme".into(),
-            projects: vec![Project { id, name: "Default Project".into() }],
+            projects: vec![Project {
+                id,
+                name: "Default Project".into(),
+            }],
             policies: Vec::new(),
         });
         let shared = Arc::new(Shared {
@@ -94,7 +102,10 @@ impl Server {
             folder: tempfile::Builder::new().prefix("tfe-test-server-").tempdir().unwrap(),
             host: format!("localhost:{port}"),
             secret: format!("{:?}", std::time::Instant::now()),
-            runner_environment: runner_environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            runner_environment: runner_environment
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
             down: AtomicBool::new(false),
         });
         std::fs::write(shared.folder.path().join("ca.pem"), &ca).unwrap();
@@ -103,7 +114,11 @@ impl Server {
         let thread = {
             let (shared, cut) = (shared.clone(), cut.clone());
             std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+                let runtime = tokio::runtime::Builder::new_multi_thread()
+                    .worker_threads(2)
+                    .enable_all()
+                    .build()
+                    .unwrap();
                 runtime.block_on(async move {
                     let tcp = tokio::net::TcpListener::from_std(listener).unwrap();
                     let listener = tls::TlsListener::new(tcp, &identity, cut);

@@ -39,16 +39,30 @@ pub(crate) fn answer(
         }
         ("GET", "state" | "json") => {
             let state = store.states.iter().find(|s| s.id == id);
-            let bytes = state.and_then(|s| if kind == "state" { s.state.clone() } else { s.json.clone() });
+            let bytes = state.and_then(|s| {
+                if kind == "state" {
+                    s.state.clone()
+                } else {
+                    s.json.clone()
+                }
+            });
             bytes.map_or_else(Reply::missing, Reply::Bytes)
         }
         ("GET", "plan-json" | "plan-redacted") => {
             let plan = store.run(id).map(|r| &r.plan);
-            let json = plan.and_then(|p| if kind == "plan-json" { p.json.clone() } else { p.redacted.clone() });
+            let json = plan.and_then(|p| {
+                if kind == "plan-json" {
+                    p.json.clone()
+                } else {
+                    p.redacted.clone()
+                }
+            });
             json.map_or_else(Reply::missing, Reply::Bytes)
         }
         ("GET", "plan-log" | "apply-log") => {
-            let Some(run) = store.run(id) else { return Reply::missing() };
+            let Some(run) = store.run(id) else {
+                return Reply::missing();
+            };
             let phase = if kind == "plan-log" { &run.plan } else { &run.apply };
             Reply::Bytes(log(phase.status, &phase.log, query))
         }
@@ -58,7 +72,12 @@ pub(crate) fn answer(
 
 /// A part of a log: STX at its beginning once it has begun, ETX at its end once it has ended.
 fn log(status: &str, text: &str, query: &[(String, String)]) -> Vec<u8> {
-    let number = |key: &str| query.iter().find(|(k, _)| k == key).and_then(|(_, v)| v.parse::<usize>().ok());
+    let number = |key: &str| {
+        query
+            .iter()
+            .find(|(k, _)| k == key)
+            .and_then(|(_, v)| v.parse::<usize>().ok())
+    };
     let mut whole = Vec::new();
     if !["pending", "queued"].contains(&status) {
         whole.push(2);
@@ -74,15 +93,19 @@ fn log(status: &str, text: &str, query: &[(String, String)]) -> Vec<u8> {
 
 fn upload(shared: &std::sync::Arc<Shared>, store: &mut Store, id: &str, body: &Bytes) -> Reply {
     let mut files = Vec::new();
-    let readable = tar::Archive::new(flate2::read::GzDecoder::new(body.as_ref())).entries().and_then(|entries| {
-        for entry in entries {
-            let mut entry = entry?;
-            std::io::copy(&mut entry, &mut std::io::sink())?;
-            files.push(entry.path()?.into_owned());
-        }
-        Ok(())
-    });
-    let outside = files.iter().any(|f| f.is_absolute() || f.components().any(|c| c == std::path::Component::ParentDir));
+    let readable = tar::Archive::new(flate2::read::GzDecoder::new(body.as_ref()))
+        .entries()
+        .and_then(|entries| {
+            for entry in entries {
+                let mut entry = entry?;
+                std::io::copy(&mut entry, &mut std::io::sink())?;
+                files.push(entry.path()?.into_owned());
+            }
+            Ok(())
+        });
+    let outside = files
+        .iter()
+        .any(|f| f.is_absolute() || f.components().any(|c| c == std::path::Component::ParentDir));
     let (speculative, auto_queue, workspace) = {
         let Some(configuration) = store.configurations.iter_mut().find(|c| c.id == id) else {
             return Reply::missing();
@@ -95,12 +118,21 @@ fn upload(shared: &std::sync::Arc<Shared>, store: &mut Store, id: &str, body: &B
             Ok(()) => configuration.error = Some("the archive has files outside of it".into()),
             Err(error) => configuration.error = Some(format!("the archive cannot be read: {error}")),
         }
-        (configuration.speculative, configuration.auto_queue, configuration.workspace.clone())
+        (
+            configuration.speculative,
+            configuration.auto_queue,
+            configuration.workspace.clone(),
+        )
     };
     if auto_queue && !speculative {
         let auto_apply = store.workspace(&workspace).is_some_and(|w| w.auto_apply);
         if let Some(configuration) = store.configuration(id).cloned() {
-            let run = crate::api::pushed_run(store, &configuration, auto_apply, "Queued by the upload of a configuration");
+            let run = crate::api::pushed_run(
+                store,
+                &configuration,
+                auto_apply,
+                "Queued by the upload of a configuration",
+            );
             runner::queue(shared, store, run);
         }
     }

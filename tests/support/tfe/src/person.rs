@@ -26,9 +26,14 @@ impl Person {
     /// Calls the API; returns the status and the document.
     pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
-        let mut request = self.client.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
+        let mut request = self
+            .client
+            .request(method, format!("{}{path}", self.base))
+            .bearer_auth(&self.token);
         if let Some(body) = body {
-            request = request.header("content-type", crate::api::JSON_API).body(body.to_string());
+            request = request
+                .header("content-type", crate::api::JSON_API)
+                .body(body.to_string());
         }
         let response = request.send().await.unwrap();
         let status = response.status().as_u16();
@@ -64,14 +69,36 @@ impl Person {
     pub async fn set_variable(&self, workspace: &str, category: &str, key: &str, value: &str, sensitive: bool) {
         let attributes = json!({ "key": key, "value": value, "category": category, "sensitive": sensitive });
         let body = json!({ "data": { "type": "vars", "attributes": attributes } });
-        let (status, document) = self.call("POST", &format!("/workspaces/{workspace}/vars"), Some(body)).await;
+        let (status, document) = self
+            .call("POST", &format!("/workspaces/{workspace}/vars"), Some(body))
+            .await;
         assert_eq!(status, 201, "{document}");
+    }
+
+    /// The state of a workspace of `acme`; `null` where it has none.
+    pub async fn state(&self, workspace: &str) -> Value {
+        let id = self.workspace(workspace).await["id"].as_str().unwrap().to_owned();
+        let (status, document) = self
+            .call("GET", &format!("/workspaces/{id}/current-state-version"), None)
+            .await;
+        if status == 404 {
+            return Value::Null;
+        }
+        let url = document["data"]["attributes"]["hosted-state-download-url"]
+            .as_str()
+            .unwrap();
+        let text = self.client.get(url).send().await.unwrap().text().await.unwrap();
+        serde_json::from_str(&text).unwrap()
     }
 
     /// The runs of a workspace of `acme`, newest first.
     pub async fn runs(&self, workspace: &str) -> Vec<Value> {
         let id = self.workspace(workspace).await["id"].as_str().unwrap().to_owned();
-        self.get(&format!("/workspaces/{id}/runs")).await.as_array().unwrap().clone()
+        self.get(&format!("/workspaces/{id}/runs"))
+            .await
+            .as_array()
+            .unwrap()
+            .clone()
     }
 
     /// Waits until the newest run of a workspace is in this state; returns it.
@@ -89,7 +116,10 @@ impl Person {
                 }
                 last = run;
             }
-            assert!(began.elapsed() < Duration::from_secs(60), "no run became {status}: {last}");
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "no run became {status}: {last}"
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

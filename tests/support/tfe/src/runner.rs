@@ -27,7 +27,11 @@ pub(crate) fn queue(shared: &Arc<Shared>, store: &mut Store, run: Run) {
     store.runs.push(run);
     let shared = shared.clone();
     std::thread::spawn(move || {
-        Worker { shared: &shared, id: &id }.work();
+        Worker {
+            shared: &shared,
+            id: &id,
+        }
+        .work();
     });
 }
 
@@ -121,9 +125,15 @@ impl Worker<'_> {
     fn steps(&self) -> Result<&'static str, Stop> {
         let archive = self.wait(|store| {
             let configuration = store.configuration(&store.run(self.id).unwrap().configuration).unwrap();
-            if configuration.error.is_some() { Some(None) } else { configuration.archive.clone().map(Some) }
+            if configuration.error.is_some() {
+                Some(None)
+            } else {
+                configuration.archive.clone().map(Some)
+            }
         })?;
-        let Some(archive) = archive else { return Err(Stop::Errored) };
+        let Some(archive) = archive else {
+            return Err(Stop::Errored);
+        };
         let folder = self.shared.folder.path().join(self.id);
         std::fs::create_dir_all(&folder).unwrap();
         objects::unpack(&archive, &folder);
@@ -145,7 +155,11 @@ impl Worker<'_> {
         }
         let checked = self.check_policies()?;
         if plan_only {
-            return Ok(if checked { "planned_and_finished" } else { "policy_soft_failed" });
+            return Ok(if checked {
+                "planned_and_finished"
+            } else {
+                "policy_soft_failed"
+            });
         }
         if save_plan {
             self.set("planned_and_saved");
@@ -189,7 +203,12 @@ impl Worker<'_> {
             let run = store.run(self.id).unwrap();
             let workspace = store.workspace(&run.workspace).unwrap();
             let state = store.current_state(&run.workspace).and_then(|s| s.state.clone());
-            (workspace.working_directory.clone(), state, workspace.variables.clone(), run.variables.clone())
+            (
+                workspace.working_directory.clone(),
+                state,
+                workspace.variables.clone(),
+                run.variables.clone(),
+            )
         });
         let root = folder.join(directory);
         std::fs::create_dir_all(&root).unwrap();
@@ -215,7 +234,11 @@ impl Worker<'_> {
             hcl.push_str(&format!("{key} = {value}\n"));
         }
         if !plain.is_empty() {
-            std::fs::write(root.join("zz-workspace.auto.tfvars.json"), Value::Object(plain).to_string()).unwrap();
+            std::fs::write(
+                root.join("zz-workspace.auto.tfvars.json"),
+                Value::Object(plain).to_string(),
+            )
+            .unwrap();
         }
         if !hcl.is_empty() {
             std::fs::write(root.join("zz-workspace.auto.tfvars"), hcl).unwrap();
@@ -250,9 +273,14 @@ impl Worker<'_> {
         let root = self.prepare(folder);
         self.run(|r| {
             phase_status(&mut r.plan, "running");
-            r.plan.log.push_str("Terraform\non linux_amd64\nInitializing plugins and modules...\n");
+            r.plan
+                .log
+                .push_str("Terraform\non linux_amd64\nInitializing plugins and modules...\n");
         });
-        let init = self.terraform(&root, &["init", "-input=false", "-no-color"]).output().unwrap();
+        let init = self
+            .terraform(&root, &["init", "-input=false", "-no-color"])
+            .output()
+            .unwrap();
         if !init.status.success() {
             let text = String::from_utf8_lossy(&init.stderr).into_owned();
             return self.failed(false, &text);
@@ -279,7 +307,10 @@ impl Worker<'_> {
         if code != 0 && code != 2 {
             return self.failed(false, "");
         }
-        let json = self.terraform(&root, &["show", "-json", "tfe.tfplan"]).output().unwrap();
+        let json = self
+            .terraform(&root, &["show", "-json", "tfe.tfplan"])
+            .output()
+            .unwrap();
         self.run(|r| {
             r.has_changes = code == 2;
             r.plan.json = Some(json.stdout);
@@ -292,7 +323,9 @@ impl Worker<'_> {
         let root = self.prepare(folder);
         self.run(|r| {
             phase_status(&mut r.apply, "running");
-            r.apply.log.push_str("Terraform\non linux_amd64\nInitializing plugins and modules...\n");
+            r.apply
+                .log
+                .push_str("Terraform\non linux_amd64\nInitializing plugins and modules...\n");
         });
         let code = self.follow(&root, &["apply", "-json", "-input=false", "tfe.tfplan"], true);
         // What was done by then is in the state, however it ended.
@@ -348,7 +381,10 @@ impl Worker<'_> {
                 let _ = child.wait();
                 return Err(Stop::Down);
             }
-            if cancel && !interrupted && let Some(pid) = pid {
+            if cancel
+                && !interrupted
+                && let Some(pid) = pid
+            {
                 interrupted = true;
                 let _ = kill_process(pid, Signal::INT);
             }
@@ -366,7 +402,9 @@ impl Worker<'_> {
     }
 
     fn keep_state(&self, root: &Path) {
-        let Ok(state) = std::fs::read(root.join("terraform.tfstate")) else { return };
+        let Ok(state) = std::fs::read(root.join("terraform.tfstate")) else {
+            return;
+        };
         let parsed: Value = serde_json::from_slice(&state).unwrap_or_default();
         let md5 = format!("{:x}", md5::compute(&state));
         let outputs = parsed["outputs"].as_object().cloned().unwrap_or_default();
@@ -402,12 +440,21 @@ impl Worker<'_> {
                 return None;
             }
             let failed = |e: Enforcement| policies.iter().filter(|p| p.enforcement == e && !p.passes).count();
-            let (advisory, soft, hard) =
-                (failed(Enforcement::Advisory), failed(Enforcement::SoftMandatory), failed(Enforcement::HardMandatory));
+            let (advisory, soft, hard) = (
+                failed(Enforcement::Advisory),
+                failed(Enforcement::SoftMandatory),
+                failed(Enforcement::HardMandatory),
+            );
             let check = PolicyCheck {
                 id: store.id("polchk"),
                 run: self.id.to_owned(),
-                status: if hard > 0 { "hard_failed" } else if soft > 0 { "soft_failed" } else { "passed" },
+                status: if hard > 0 {
+                    "hard_failed"
+                } else if soft > 0 {
+                    "soft_failed"
+                } else {
+                    "passed"
+                },
                 passed: policies.iter().filter(|p| p.passes).count(),
                 advisory,
                 soft,
@@ -449,7 +496,10 @@ pub(crate) fn redact(shared: &Arc<Shared>, plan: &str) {
     });
     let Some((id, root, json)) = found else { return };
     let worker = Worker { shared, id: &id };
-    let schemas = worker.terraform(&root, &["providers", "schema", "-json"]).output().unwrap();
+    let schemas = worker
+        .terraform(&root, &["providers", "schema", "-json"])
+        .output()
+        .unwrap();
     let mut schemas: Value = serde_json::from_slice(&schemas.stdout).unwrap_or_default();
     let plan: Value = serde_json::from_slice(&json).unwrap_or_default();
     let mut changes = plan["resource_changes"].clone();
@@ -459,8 +509,17 @@ pub(crate) fn redact(shared: &Arc<Shared>, plan: &str) {
             hide(&mut change["change"][side], &marks);
         }
     }
-    let used: Vec<&str> = changes.as_array().into_iter().flatten().filter_map(|c| c["type"].as_str()).collect();
-    for provider in schemas["provider_schemas"].as_object_mut().into_iter().flat_map(|p| p.values_mut()) {
+    let used: Vec<&str> = changes
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|c| c["type"].as_str())
+        .collect();
+    for provider in schemas["provider_schemas"]
+        .as_object_mut()
+        .into_iter()
+        .flat_map(|p| p.values_mut())
+    {
         for kind in ["resource_schemas", "data_source_schemas"] {
             if let Some(all) = provider[kind].as_object_mut() {
                 all.retain(|name, _| used.contains(&name.as_str()));

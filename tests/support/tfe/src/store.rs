@@ -205,7 +205,14 @@ impl Run {
     pub(crate) fn is_cancelable(&self) -> bool {
         matches!(
             self.status,
-            "pending" | "fetching" | "plan_queued" | "planning" | "confirmed" | "apply_queued" | "applying" | "policy_checking"
+            "pending"
+                | "fetching"
+                | "plan_queued"
+                | "planning"
+                | "confirmed"
+                | "apply_queued"
+                | "applying"
+                | "policy_checking"
         )
     }
 }
@@ -271,7 +278,9 @@ impl Store {
     }
 
     pub(crate) fn named(&self, organization: &str, name: &str) -> Option<&Workspace> {
-        self.workspaces.iter().find(|w| w.organization == organization && w.name == name)
+        self.workspaces
+            .iter()
+            .find(|w| w.organization == organization && w.name == name)
     }
 
     pub(crate) fn run(&self, id: &str) -> Option<&Run> {
@@ -288,11 +297,18 @@ impl Store {
 
     /// The newest state of a workspace that has been uploaded.
     pub(crate) fn current_state(&self, workspace: &str) -> Option<&StateVersion> {
-        self.states.iter().rev().find(|s| s.workspace == workspace && s.state.is_some())
+        self.states
+            .iter()
+            .rev()
+            .find(|s| s.workspace == workspace && s.state.is_some())
     }
 
     pub(crate) fn user_name(&self, id: &str) -> String {
-        self.tokens.values().find(|u| u.id == id).map(|u| u.name.clone()).unwrap_or_default()
+        self.tokens
+            .values()
+            .find(|u| u.id == id)
+            .map(|u| u.name.clone())
+            .unwrap_or_default()
     }
 }
 

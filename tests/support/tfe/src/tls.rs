@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use axum::serve::Listener;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
@@ -76,7 +78,10 @@ impl TlsListener {
                 }
                 let _ = stream.set_nodelay(true);
                 let (acceptor, sender) = (acceptor.clone(), sender.clone());
-                let stream = Cuttable { stream, cut: cut.clone() };
+                let stream = Cuttable {
+                    stream,
+                    cut: cut.clone(),
+                };
                 tokio::spawn(async move {
                     if let Ok(stream) = acceptor.accept(stream).await {
                         let _ = sender.send((stream, client)).await;

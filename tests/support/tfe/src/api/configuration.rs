@@ -8,7 +8,9 @@ use crate::documents;
 use crate::store::Configuration;
 
 pub(super) fn of_workspace(call: &mut Call<'_>, method: &Method, id: &str) -> Reply {
-    let Some(workspace) = call.store.workspace(id) else { return Reply::missing() };
+    let Some(workspace) = call.store.workspace(id) else {
+        return Reply::missing();
+    };
     if method == Method::GET {
         let items = call.store.configurations.iter().rev().filter(|c| c.workspace == id);
         let items = items.map(|c| documents::configuration(c, None)).collect();
@@ -16,7 +18,9 @@ pub(super) fn of_workspace(call: &mut Call<'_>, method: &Method, id: &str) -> Re
     }
     let speculative = call.flag("speculative", false);
     if workspace.vcs_repo.is_some() && !speculative {
-        return Reply::invalid("Only speculative configuration versions can be made for a workspace that is connected to a VCS repository");
+        return Reply::invalid(
+            "Only speculative configuration versions can be made for a workspace that is connected to a VCS repository",
+        );
     }
     let configuration = Configuration {
         id: call.store.id("cv"),
@@ -36,7 +40,9 @@ pub(super) fn of_workspace(call: &mut Call<'_>, method: &Method, id: &str) -> Re
 }
 
 pub(super) fn answer(call: &mut Call<'_>, method: &Method, id: &str, rest: &[&str]) -> Reply {
-    let Some(configuration) = call.store.configuration(id) else { return Reply::missing() };
+    let Some(configuration) = call.store.configuration(id) else {
+        return Reply::missing();
+    };
     match (method.as_str(), rest) {
         ("GET", []) => {
             let mut document = json!({ "data": documents::configuration(configuration, None) });

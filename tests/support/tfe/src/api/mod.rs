@@ -66,7 +66,8 @@ impl Call<'_> {
 
     /// Whether a relation is asked for.
     pub(crate) fn includes(&self, relation: &str) -> bool {
-        self.query("include").is_some_and(|all| all.split(',').any(|one| one == relation))
+        self.query("include")
+            .is_some_and(|all| all.split(',').any(|one| one == relation))
     }
 
     pub(crate) fn attribute(&self, key: &str) -> &Value {
@@ -82,11 +83,16 @@ impl Call<'_> {
     }
 
     pub(crate) fn relation(&self, key: &str) -> Option<String> {
-        self.body["data"]["relationships"][key]["data"]["id"].as_str().map(str::to_owned)
+        self.body["data"]["relationships"][key]["data"]["id"]
+            .as_str()
+            .map(str::to_owned)
     }
 
     pub(crate) fn list(&self, items: Vec<Value>) -> Reply {
-        Reply::Document(200, crate::documents::page(items, &self.query, &format!("/api/v2/{}", self.path)))
+        Reply::Document(
+            200,
+            crate::documents::page(items, &self.query, &format!("/api/v2/{}", self.path)),
+        )
     }
 }
 
@@ -94,7 +100,13 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new().fallback(answer).with_state(shared)
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response<Body> {
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
     let reply = reply(&shared, &method, &uri, &headers, &body);
     let builder = Response::builder()
         .header("TFP-API-Version", "2.6")
@@ -102,11 +114,16 @@ async fn answer(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, hea
         .header("X-TFE-Version", "v202505-1")
         .header("X-RateLimit-Limit", "30");
     let response = match reply {
-        Reply::Document(status, document) => {
-            builder.status(status).header("content-type", JSON_API).body(Body::from(document.to_string()))
-        }
-        Reply::Plain(value) => builder.header("content-type", "application/json").body(Body::from(value.to_string())),
-        Reply::Bytes(bytes) => builder.header("content-type", "application/octet-stream").body(Body::from(bytes)),
+        Reply::Document(status, document) => builder
+            .status(status)
+            .header("content-type", JSON_API)
+            .body(Body::from(document.to_string())),
+        Reply::Plain(value) => builder
+            .header("content-type", "application/json")
+            .body(Body::from(value.to_string())),
+        Reply::Bytes(bytes) => builder
+            .header("content-type", "application/octet-stream")
+            .body(Body::from(bytes)),
         Reply::Redirect(url) => builder.status(307).header("location", url).body(Body::empty()),
         Reply::Empty(status) => builder.status(status).body(Body::empty()),
         Reply::Refused(429, title, wait) => builder
@@ -114,7 +131,9 @@ async fn answer(State(shared): State<Arc<Shared>>, method: Method, uri: Uri, hea
             .header("retry-after", &wait)
             .header("x-ratelimit-reset", &wait)
             .header("content-type", JSON_API)
-            .body(Body::from(errors(429, title, "You have exceeded the API's rate limit.").to_string())),
+            .body(Body::from(
+                errors(429, title, "You have exceeded the API's rate limit.").to_string(),
+            )),
         Reply::Refused(status, title, detail) => builder
             .status(status)
             .header("content-type", JSON_API)
@@ -152,10 +171,16 @@ fn reply(shared: &Arc<Shared>, method: &Method, uri: &Uri, headers: &HeaderMap, 
     let Some(path) = path.strip_prefix("/api/v2/") else {
         return Reply::missing();
     };
-    if let Some(plan) = path.strip_prefix("plans/").and_then(|p| p.strip_suffix("/json-output-redacted")) {
+    if let Some(plan) = path
+        .strip_prefix("plans/")
+        .and_then(|p| p.strip_suffix("/json-output-redacted"))
+    {
         runner::redact(shared, plan);
     }
-    let token = headers.get("authorization").and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+    let token = headers
+        .get("authorization")
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.strip_prefix("Bearer "));
     shared.with(|store| {
         if let Some(seconds) = store.limited.pop_front() {
             return Reply::Refused(429, "Too many requests", seconds.to_string());
@@ -168,9 +193,16 @@ fn reply(shared: &Arc<Shared>, method: &Method, uri: &Uri, headers: &HeaderMap, 
             return Reply::Refused(401, "unauthorized", String::new());
         };
         let written = matches!(*method, Method::POST | Method::PATCH) && !body.is_empty();
-        let kind = headers.get("content-type").and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let kind = headers
+            .get("content-type")
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
         if written && !kind.starts_with(JSON_API) {
-            return Reply::Refused(415, "unsupported media type", format!("the content type has to be {JSON_API}"));
+            return Reply::Refused(
+                415,
+                "unsupported media type",
+                format!("the content type has to be {JSON_API}"),
+            );
         }
         let body = if body.is_empty() {
             Value::Null
@@ -180,7 +212,14 @@ fn reply(shared: &Arc<Shared>, method: &Method, uri: &Uri, headers: &HeaderMap, 
                 Err(error) => return Reply::Refused(400, "JSON body is invalid", error.to_string()),
             }
         };
-        let mut call = Call { shared, store, user, path, query, body };
+        let mut call = Call {
+            shared,
+            store,
+            user,
+            path,
+            query,
+            body,
+        };
         route(&mut call, method)
     })
 }
@@ -189,14 +228,28 @@ fn route(call: &mut Call<'_>, method: &Method) -> Reply {
     let decoded: Vec<String> = call
         .path
         .split('/')
-        .map(|s| url::form_urlencoded::parse(format!("x={s}").as_bytes()).next().map(|(_, v)| v.into_owned()).unwrap_or_default())
+        .map(|s| {
+            url::form_urlencoded::parse(format!("x={s}").as_bytes())
+                .next()
+                .map(|(_, v)| v.into_owned())
+                .unwrap_or_default()
+        })
         .collect();
     let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
     match (method.as_str(), parts.as_slice()) {
         ("GET", ["account", "details"]) => Reply::data(crate::documents::user(&call.user)),
         (_, ["organizations", rest @ ..]) => organizations::answer(call, method, rest),
-        (_, ["workspaces", id, "state-versions" | "current-state-version" | "current-state-version-outputs"])
-        | (_, ["workspaces", id, "current-state-version", "outputs"]) => states::of_workspace(call, method, id, parts[2], parts.len()),
+        (
+            _,
+            [
+                "workspaces",
+                id,
+                "state-versions" | "current-state-version" | "current-state-version-outputs",
+            ],
+        )
+        | (_, ["workspaces", id, "current-state-version", "outputs"]) => {
+            states::of_workspace(call, method, id, parts[2], parts.len())
+        }
         (_, ["workspaces", id, "configuration-versions"]) => configuration::of_workspace(call, method, id),
         ("GET", ["workspaces", id, "runs"]) => runs::list(call, id),
         (_, ["workspaces", id, rest @ ..]) => workspaces::answer(call, method, id, rest),

@@ -23,7 +23,13 @@ pub(super) fn answer(call: &mut Call<'_>, method: &Method, rest: &[&str]) -> Rep
         })),
         ("GET", ["runs", "queue"]) => {
             let waiting = |status: &str| matches!(status, "plan_queued" | "apply_queued");
-            let items = call.store.runs.iter().filter(|r| waiting(r.status)).map(|r| documents::run(r, &call.user)).collect();
+            let items = call
+                .store
+                .runs
+                .iter()
+                .filter(|r| waiting(r.status))
+                .map(|r| documents::run(r, &call.user))
+                .collect();
             call.list(items)
         }
         ("GET", ["projects"]) => {
@@ -31,7 +37,11 @@ pub(super) fn answer(call: &mut Call<'_>, method: &Method, rest: &[&str]) -> Rep
             let items: Vec<Value> = organization
                 .projects
                 .iter()
-                .filter(|p| wanted.as_ref().is_none_or(|names| names.split(',').any(|n| n == p.name)))
+                .filter(|p| {
+                    wanted
+                        .as_ref()
+                        .is_none_or(|names| names.split(',').any(|n| n == p.name))
+                })
                 .map(|p| documents::project(&organization.name, p))
                 .collect();
             call.list(items)
@@ -43,9 +53,17 @@ pub(super) fn answer(call: &mut Call<'_>, method: &Method, rest: &[&str]) -> Rep
             if organization.projects.iter().any(|p| p.name == name) {
                 return Reply::invalid("Name has already been taken");
             }
-            let project = Project { id: call.store.id("prj"), name };
+            let project = Project {
+                id: call.store.id("prj"),
+                name,
+            };
             let document = documents::project(&organization.name, &project);
-            if let Some(o) = call.store.organizations.iter_mut().find(|o| o.name == organization.name) {
+            if let Some(o) = call
+                .store
+                .organizations
+                .iter_mut()
+                .find(|o| o.name == organization.name)
+            {
                 o.projects.push(project);
             }
             Reply::Document(201, json!({ "data": document }))
@@ -64,10 +82,12 @@ pub(super) fn answer(call: &mut Call<'_>, method: &Method, rest: &[&str]) -> Rep
             call.list(items)
         }
         ("POST", ["workspaces"]) => workspaces::create(call, &organization),
-        (_, ["workspaces", name, rest @ ..]) => match call.store.named(&organization.name, name).map(|w| w.id.clone()) {
-            Some(id) => workspaces::answer(call, method, &id, rest),
-            None => Reply::missing(),
-        },
+        (_, ["workspaces", name, rest @ ..]) => {
+            match call.store.named(&organization.name, name).map(|w| w.id.clone()) {
+                Some(id) => workspaces::answer(call, method, &id, rest),
+                None => Reply::missing(),
+            }
+        }
         _ => Reply::missing(),
     }
 }

@@ -15,8 +15,15 @@ pub(super) fn list(call: &mut Call<'_>, workspace: &str) -> Reply {
     let commit = call.query("search[commit]").map(str::to_owned);
     let status = call.query("filter[status]").map(str::to_owned);
     let of_commit = |r: &&Run| {
-        let sha = store.configuration(&r.configuration).and_then(|c| c.ingress.as_ref()).map(|i| i["commit-sha"].clone());
-        commit.as_ref().is_none_or(|c| sha.as_ref().and_then(Value::as_str).is_some_and(|s| s.starts_with(c.as_str())))
+        let sha = store
+            .configuration(&r.configuration)
+            .and_then(|c| c.ingress.as_ref())
+            .map(|i| i["commit-sha"].clone());
+        commit.as_ref().is_none_or(|c| {
+            sha.as_ref()
+                .and_then(Value::as_str)
+                .is_some_and(|s| s.starts_with(c.as_str()))
+        })
     };
     let of_status = |r: &&Run| status.as_ref().is_none_or(|s| s.split(',').any(|one| one == r.status));
     let runs: Vec<&Run> = store
@@ -41,7 +48,11 @@ pub(super) fn list(call: &mut Call<'_>, workspace: &str) -> Reply {
 
 pub(super) fn answer(call: &mut Call<'_>, method: &Method, rest: &[&str]) -> Reply {
     let Some((id, rest)) = rest.split_first() else {
-        return if method == Method::POST { create(call) } else { Reply::missing() };
+        return if method == Method::POST {
+            create(call)
+        } else {
+            Reply::missing()
+        };
     };
     if call.store.run(id).is_none() {
         return Reply::missing();
@@ -53,7 +64,12 @@ pub(super) fn answer(call: &mut Call<'_>, method: &Method, rest: &[&str]) -> Rep
         ("GET", ["task-stages"]) => call.list(Vec::new()),
         ("GET", ["policy-checks"]) => {
             let user = call.user.clone();
-            with(call, id, |r| r.policy_checks.iter().map(|p| documents::policy_check(p, &user)).collect())
+            with(call, id, |r| {
+                r.policy_checks
+                    .iter()
+                    .map(|p| documents::policy_check(p, &user))
+                    .collect()
+            })
         }
         ("GET", ["plan"]) => match call.store.run(id).map(|r| r.plan.id.clone()) {
             Some(plan) => self::plan(call, &plan, &[]),
@@ -65,7 +81,10 @@ pub(super) fn answer(call: &mut Call<'_>, method: &Method, rest: &[&str]) -> Rep
             if let Some(run) = call.store.run_mut(id) {
                 run.comments.push((comment.clone(), body.clone()));
             }
-            Reply::Document(201, json!({ "data": { "id": comment, "type": "comments", "attributes": { "body": body } } }))
+            Reply::Document(
+                201,
+                json!({ "data": { "id": comment, "type": "comments", "attributes": { "body": body } } }),
+            )
         }
         ("POST", ["actions", action]) => act(call, id, action),
         _ => Reply::missing(),
@@ -79,11 +98,17 @@ fn with(call: &mut Call<'_>, id: &str, items: impl Fn(&Run) -> Vec<Value>) -> Re
 
 fn show(call: &mut Call<'_>, id: &str) -> Reply {
     let store = &*call.store;
-    let Some(run) = store.run(id) else { return Reply::missing() };
+    let Some(run) = store.run(id) else {
+        return Reply::missing();
+    };
     let mut document = json!({ "data": documents::run(run, &call.user) });
     let mut included = Vec::new();
     if call.includes("workspace") {
-        included.extend(store.workspace(&run.workspace).map(|w| documents::workspace(store, w, &call.user)));
+        included.extend(
+            store
+                .workspace(&run.workspace)
+                .map(|w| documents::workspace(store, w, &call.user)),
+        );
     }
     if call.includes("plan") {
         included.push(plan_document(call, run));
@@ -92,7 +117,13 @@ fn show(call: &mut Call<'_>, id: &str) -> Reply {
         included.push(apply_document(call, run));
     }
     if call.includes("created_by") {
-        included.extend(store.tokens.values().find(|u| Some(&u.id) == run.created_by.as_ref()).map(documents::user));
+        included.extend(
+            store
+                .tokens
+                .values()
+                .find(|u| Some(&u.id) == run.created_by.as_ref())
+                .map(documents::user),
+        );
     }
     if !included.is_empty() {
         document["included"] = json!(included);
@@ -101,11 +132,21 @@ fn show(call: &mut Call<'_>, id: &str) -> Reply {
 }
 
 fn plan_document(call: &Call<'_>, run: &Run) -> Value {
-    documents::phase("plans", &run.plan, &call.shared.object(&format!("plan-log/{}", run.id)), Some(run.has_changes))
+    documents::phase(
+        "plans",
+        &run.plan,
+        &call.shared.object(&format!("plan-log/{}", run.id)),
+        Some(run.has_changes),
+    )
 }
 
 fn apply_document(call: &Call<'_>, run: &Run) -> Value {
-    documents::phase("applies", &run.apply, &call.shared.object(&format!("apply-log/{}", run.id)), None)
+    documents::phase(
+        "applies",
+        &run.apply,
+        &call.shared.object(&format!("apply-log/{}", run.id)),
+        None,
+    )
 }
 
 fn phase(id: String) -> Phase {
@@ -126,26 +167,37 @@ fn create(call: &mut Call<'_>) -> Reply {
     let Some(workspace) = call.relation("workspace") else {
         return Reply::invalid("workspace can't be blank");
     };
-    let Some(w) = call.store.workspace(&workspace).cloned() else { return Reply::missing() };
+    let Some(w) = call.store.workspace(&workspace).cloned() else {
+        return Reply::missing();
+    };
     if w.execution_mode == "local" {
         return Reply::invalid("Workspace has its execution mode set to local: runs cannot be made in it");
     }
     let configuration = match call.relation("configuration-version") {
         Some(id) => id,
         None => {
-            let usable = |c: &&crate::store::Configuration| c.workspace == workspace && !c.speculative && !c.provisional && c.archive.is_some();
+            let usable = |c: &&crate::store::Configuration| {
+                c.workspace == workspace && !c.speculative && !c.provisional && c.archive.is_some()
+            };
             match call.store.configurations.iter().rev().find(usable) {
                 Some(latest) => latest.id.clone(),
                 None => return Reply::invalid("Configuration version can't be blank: the workspace has none yet"),
             }
         }
     };
-    let Some(c) = call.store.configuration(&configuration).cloned() else { return Reply::missing() };
+    let Some(c) = call.store.configuration(&configuration).cloned() else {
+        return Reply::missing();
+    };
     if call.flag("is-destroy", false) && !w.allow_destroy_plan {
         return Reply::invalid("Destroy plans are not allowed in this workspace");
     }
     let strings = |value: &Value| -> Vec<String> {
-        value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+        value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|v| v.as_str().map(str::to_owned))
+            .collect()
     };
     let variables = call.attribute("variables").as_array().cloned().unwrap_or_default();
     let text = |v: &Value, key: &str| v[key].as_str().unwrap_or_default().to_owned();
@@ -184,7 +236,12 @@ fn create(call: &mut Call<'_>) -> Reply {
 }
 
 /// A run that a push made.
-pub(crate) fn pushed(store: &mut crate::store::Store, configuration: &crate::store::Configuration, auto_apply: bool, message: &str) -> Run {
+pub(crate) fn pushed(
+    store: &mut crate::store::Store,
+    configuration: &crate::store::Configuration,
+    auto_apply: bool,
+    message: &str,
+) -> Run {
     Run {
         id: store.id("run"),
         workspace: configuration.workspace.clone(),
@@ -220,7 +277,9 @@ fn act(call: &mut Call<'_>, id: &str, action: &str) -> Reply {
     let user = call.user.clone();
     let comment = call.body["comment"].as_str().map(str::to_owned);
     let comment_id = call.store.id("wsc");
-    let Some(run) = call.store.run_mut(id) else { return Reply::missing() };
+    let Some(run) = call.store.run_mut(id) else {
+        return Reply::missing();
+    };
     let refused = Reply::conflict("transition not allowed");
     match action {
         "apply" | "discard" if !user.approves => return Reply::missing(),
@@ -278,9 +337,15 @@ pub(super) fn apply(call: &mut Call<'_>, id: &str) -> Reply {
 
 pub(super) fn policy_check(call: &mut Call<'_>, method: &Method, id: &str, rest: &[&str]) -> Reply {
     let user = call.user.clone();
-    let run = call.store.runs.iter_mut().find(|r| r.policy_checks.iter().any(|p| p.id == id));
+    let run = call
+        .store
+        .runs
+        .iter_mut()
+        .find(|r| r.policy_checks.iter().any(|p| p.id == id));
     let Some(run) = run else { return Reply::missing() };
-    let Some(at) = run.policy_checks.iter().position(|p| p.id == id) else { return Reply::missing() };
+    let Some(at) = run.policy_checks.iter().position(|p| p.id == id) else {
+        return Reply::missing();
+    };
     match (method.as_str(), rest) {
         ("GET", []) => Reply::data(documents::policy_check(&run.policy_checks[at], &user)),
         ("GET", ["output"]) => Reply::Bytes(run.policy_checks[at].output.clone().into_bytes()),

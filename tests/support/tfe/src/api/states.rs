@@ -19,7 +19,11 @@ pub(super) fn of_workspace(call: &mut Call<'_>, method: &Method, id: &str, what:
             None => Reply::missing(),
         },
         ("GET", "current-state-version" | "current-state-version-outputs") => {
-            let outputs = call.store.current_state(id).map(|s| documents::outputs(s, false)).unwrap_or_default();
+            let outputs = call
+                .store
+                .current_state(id)
+                .map(|s| documents::outputs(s, false))
+                .unwrap_or_default();
             call.list(outputs)
         }
         ("POST", "state-versions") => create(call, id),
@@ -45,10 +49,16 @@ fn create(call: &mut Call<'_>, id: &str) -> Reply {
         && !force
     {
         if !lineage.is_empty() && lineage != current.lineage {
-            return Reply::conflict(format!("The lineage {lineage} is not that of the current state version, {}", current.lineage));
+            return Reply::conflict(format!(
+                "The lineage {lineage} is not that of the current state version, {}",
+                current.lineage
+            ));
         }
         if serial <= current.serial && md5 != current.md5 {
-            return Reply::conflict(format!("The serial {serial} is not greater than that of the current state version, {}", current.serial));
+            return Reply::conflict(format!(
+                "The serial {serial} is not greater than that of the current state version, {}",
+                current.serial
+            ));
         }
     }
     let outputs = call
@@ -80,7 +90,9 @@ fn create(call: &mut Call<'_>, id: &str) -> Reply {
             return Reply::invalid(reason);
         }
     }
-    let Some(state) = call.store.states.iter().find(|s| s.id == sv) else { return Reply::missing() };
+    let Some(state) = call.store.states.iter().find(|s| s.id == sv) else {
+        return Reply::missing();
+    };
     Reply::Document(201, json!({ "data": document(call, state) }))
 }
 
@@ -95,9 +107,15 @@ pub(crate) fn receive(store: &mut crate::store::Store, id: &str, bytes: &[u8]) -
     let reason = if md5 != announced.md5 {
         format!("the MD5 of the state is {md5}, announced was {}", announced.md5)
     } else if parsed["serial"].as_i64() != Some(announced.serial) {
-        format!("the serial in the state is {}, announced was {}", parsed["serial"], announced.serial)
+        format!(
+            "the serial in the state is {}, announced was {}",
+            parsed["serial"], announced.serial
+        )
     } else if !announced.lineage.is_empty() && parsed["lineage"] != announced.lineage.as_str() {
-        format!("the lineage in the state is {}, announced was {}", parsed["lineage"], announced.lineage)
+        format!(
+            "the lineage in the state is {}, announced was {}",
+            parsed["lineage"], announced.lineage
+        )
     } else {
         announced.lineage = parsed["lineage"].as_str().unwrap_or_default().to_owned();
         announced.state = Some(bytes.to_owned());
@@ -115,7 +133,12 @@ pub(super) fn answer(call: &mut Call<'_>, rest: &[&str]) -> Reply {
             let Some(workspace) = call.store.named(organization, name).map(|w| w.id.clone()) else {
                 return Reply::missing();
             };
-            let states = call.store.states.iter().rev().filter(|s| s.workspace == workspace && s.state.is_some());
+            let states = call
+                .store
+                .states
+                .iter()
+                .rev()
+                .filter(|s| s.workspace == workspace && s.state.is_some());
             let items = states.map(|s| document(call, s)).collect();
             call.list(items)
         }

@@ -64,7 +64,11 @@ pub(super) fn answer(call: &mut Call<'_>, method: &Method, id: &str, rest: &[&st
         ("POST", ["actions", "force-unlock"]) => unlock(call, id, true),
         ("GET", ["vars" | "all-vars"]) => {
             let workspace = call.store.workspace(id);
-            let items = workspace.into_iter().flat_map(|w| &w.variables).map(|v| documents::variable(id, v)).collect();
+            let items = workspace
+                .into_iter()
+                .flat_map(|w| &w.variables)
+                .map(|v| documents::variable(id, v))
+                .collect();
             call.list(items)
         }
         ("POST", ["vars"]) => add_variable(call, id),
@@ -77,7 +81,9 @@ pub(super) fn answer(call: &mut Call<'_>, method: &Method, id: &str, rest: &[&st
 
 fn show(call: &mut Call<'_>, id: &str) -> Reply {
     let store = &*call.store;
-    let Some(workspace) = store.workspace(id) else { return Reply::missing() };
+    let Some(workspace) = store.workspace(id) else {
+        return Reply::missing();
+    };
     let mut document = json!({ "data": documents::workspace(store, workspace, &call.user) });
     let mut included: Vec<Value> = Vec::new();
     if call.includes("locked_by")
@@ -126,7 +132,9 @@ fn update(call: &mut Call<'_>, id: &str) -> Reply {
         text("description", &mut workspace.description);
         text("name", &mut workspace.name);
         workspace.auto_apply = attributes["auto-apply"].as_bool().unwrap_or(workspace.auto_apply);
-        workspace.allow_destroy_plan = attributes["allow-destroy-plan"].as_bool().unwrap_or(workspace.allow_destroy_plan);
+        workspace.allow_destroy_plan = attributes["allow-destroy-plan"]
+            .as_bool()
+            .unwrap_or(workspace.allow_destroy_plan);
         if let Some(repository) = attributes.get("vcs-repo") {
             workspace.vcs_repo = Some(repository.clone()).filter(|v| !v.is_null());
         }
@@ -158,7 +166,9 @@ fn lock(call: &mut Call<'_>, id: &str) -> Reply {
     // This one takes plain JSON, no JSON:API document.
     let reason = call.body["reason"].as_str().unwrap_or_default().to_owned();
     let holder = Holder::User(call.user.id.clone());
-    let Some(workspace) = call.store.workspace_mut(id) else { return Reply::missing() };
+    let Some(workspace) = call.store.workspace_mut(id) else {
+        return Reply::missing();
+    };
     if workspace.lock.is_some() {
         return Reply::conflict("Unable to lock workspace. The workspace is already locked.");
     }
@@ -169,15 +179,21 @@ fn lock(call: &mut Call<'_>, id: &str) -> Reply {
 
 fn unlock(call: &mut Call<'_>, id: &str, force: bool) -> Reply {
     let pending = call.store.states.iter().any(|s| s.workspace == id && s.state.is_none());
-    let Some(workspace) = call.store.workspace(id) else { return Reply::missing() };
+    let Some(workspace) = call.store.workspace(id) else {
+        return Reply::missing();
+    };
     match &workspace.lock {
         None => return Reply::conflict("Unable to unlock workspace. The workspace is not locked."),
         Some((Holder::Run(run), _)) => {
-            return Reply::conflict(format!("Unable to unlock workspace. The workspace is locked by Run {run}"));
+            return Reply::conflict(format!(
+                "Unable to unlock workspace. The workspace is locked by Run {run}"
+            ));
         }
         Some((Holder::User(user), _)) if *user != call.user.id && !force => {
             let name = call.store.user_name(user);
-            return Reply::conflict(format!("Unable to unlock workspace. The workspace is locked by User {name}"));
+            return Reply::conflict(format!(
+                "Unable to unlock workspace. The workspace is locked by User {name}"
+            ));
         }
         Some(_) => {}
     }
@@ -226,7 +242,9 @@ fn add_variable(call: &mut Call<'_>, id: &str) -> Reply {
 
 fn change_variable(call: &mut Call<'_>, method: &Method, id: &str, variable: &str) -> Reply {
     let attributes = call.body["data"]["attributes"].clone();
-    let Some(workspace) = call.store.workspace_mut(id) else { return Reply::missing() };
+    let Some(workspace) = call.store.workspace_mut(id) else {
+        return Reply::missing();
+    };
     let Some(at) = workspace.variables.iter().position(|v| v.id == variable) else {
         return Reply::missing();
     };
