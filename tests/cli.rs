@@ -35,6 +35,9 @@ fn every_command_explains_itself() {
         "up",
         "down",
         "status",
+        "backend",
+        "backend create",
+        "backend migrate",
         "rotate",
         "rotate argocd-password",
         "rotate deploy-key",
@@ -625,7 +628,7 @@ fn without_credentials_the_commands_on_aws_say_so_and_change_nothing() {
         &["status", "demo"],
         &["kubeconfig", "demo", "--print"],
         &["token", "demo"],
-        &["secrets", "show", "argocd-password", "demo"],
+        &["secrets", "show", "argocd-password", "demo", "--reveal"],
     ] {
         let finished = project.run(arguments);
         assert_eq!(finished.code, 1, "{arguments:?}\n{finished}");
@@ -643,6 +646,17 @@ fn without_credentials_the_commands_on_aws_say_so_and_change_nothing() {
     });
     let private = |path: &String| !path.starts_with(".mfsre/");
     assert_eq!(project.files().into_iter().filter(private).collect::<Vec<_>>(), before);
+}
+
+#[test]
+fn a_secret_goes_into_a_pipe_only_where_that_is_asked_for() {
+    let project = Project::demo();
+    let finished = project.run(&["secrets", "show", "argocd-password", "demo"]);
+    assert_eq!((finished.code, finished.stdout.as_str()), (64, ""), "{finished}");
+    insta::assert_snapshot!(finished.stderr);
+    let finished = project.run(&["secrets", "show", "argocd-password", "demo", "--output", "json"]);
+    assert_eq!(finished.code, 64, "{finished}");
+    assert_eq!(finished.json()["error"]["kind"], "usage");
 }
 
 #[test]

@@ -24,6 +24,9 @@ const S3_WITHOUT_BUCKET: &str = "backend:\n  type: s3\n";
 const EXISTING: &str =
     "observability:\n  prometheus: existing\n  prometheus_url: http://prometheus.monitoring.svc:9090\n";
 const MONITOR: &str = "observability:\n  prometheus: existing\n  prometheus_url: http://prometheus.monitoring.svc:9090\n  service_monitor: true\n";
+const PASSPHRASE: &str = "backend:\n  type: local\n  encryption:\n    key_provider: pbkdf2\n";
+const KMS: &str = "backend:\n  type: s3\n  bucket: acme-state\n  encryption:\n    key_provider: aws_kms\n    kms_key_id: alias/state\n";
+const KMS_WITHOUT_KEY: &str = "backend:\n  type: local\n  encryption:\n    key_provider: aws_kms\n";
 const CLOUD: &str = "backend:\n  type: cloud\n  organization: acme\n";
 const CLOUD_WITHOUT_ORGANIZATION: &str = "backend:\n  type: cloud\n";
 
@@ -80,6 +83,10 @@ const SETTINGS: &[Setting] = &[
     setting!("backend.key", S3, good: ["demo/terraform.tfstate"], bad: ["\"\"", "/demo", "demo/"]),
     setting!("backend.region", S3, good: ["eu-central-1"], bad: ["europe", "\"\""]),
     setting!("backend.kms_key_id", S3, good: ["alias/state"], bad: ["\"\"", "\"my key\""]),
+    setting!("backend.encryption.key_provider", "backend:\n  type: local\n  encryption:\n", good: ["pbkdf2"], bad: ["gcp_kms", "\"\"", "aws_kms"]),
+    setting!("backend.encryption.passphrase_variable", PASSPHRASE, good: ["STATE_PASSPHRASE"], bad: ["\"correct horse battery staple\"", "\"\"", "a=b"]),
+    setting!("backend.encryption.kms_key_id", KMS_WITHOUT_KEY, good: ["alias/state"], bad: ["\"\"", "\"my key\""]),
+    setting!("backend.encryption.region", KMS, good: ["eu-central-1"], bad: ["europe", "\"\""]),
     setting!("backend.organization", CLOUD_WITHOUT_ORGANIZATION, good: ["acme", "Acme Inc"], bad: ["\"\"", "a/b", "\"a\\\"b\""]),
     setting!("backend.workspace", CLOUD, good: ["demo"], bad: ["\"\"", "my demo", "a/b"]),
     setting!("backend.project", CLOUD, good: ["Platform"], bad: ["\"\"", "a.b"]),
@@ -321,6 +328,10 @@ fn settings_that_need_another_one_say_which() {
         format!("{REPOSITORY}observability:\n  service_monitor: true\n"),
         format!("{REPOSITORY}{EXISTING}  service_monitor: false\n  service_monitor_labels: {{a: b}}\n"),
         format!("{SANDBOX}main_service:\n  canary: true\nsandbox: {{}}\n"),
+        format!("{REPOSITORY}{PASSPHRASE}    kms_key_id: alias/state\n"),
+        format!("{REPOSITORY}{KMS}    passphrase_variable: X\n"),
+        format!("{REPOSITORY}{KMS_WITHOUT_KEY}"),
+        format!("{REPOSITORY}{CLOUD}  encryption: {{key_provider: pbkdf2}}\n"),
     ] {
         shown.push_str(&read(&text).unwrap_err().render(false));
         shown.push('\n');
@@ -536,6 +547,7 @@ fn hostile_text_is_refused_or_stays_data() {
                 [
                     "backend.key",
                     "backend.kms_key_id",
+                    "backend.encryption.kms_key_id",
                     "git.token_file",
                     "mirrors.terraform_providers",
                     "terraform.program"

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use url::Host;
 
 use crate::cli::CheckArgs;
-use crate::config::{Config, ConfigError, Module};
+use crate::config::{Config, ConfigError, Module, ParameterError};
 use crate::exposition::{Encoder, Format};
 use crate::fetch::{Addresses, Client, Endpoint, FetchError, Resolver};
-use crate::mapping::{Batch, ExtractError};
+use crate::mapping::{Batch, Bounds, ExtractError};
 use crate::read::{ReadError, read};
 
 /// Why nothing could be printed.
@@ -21,6 +21,8 @@ pub(crate) enum CheckError {
     Unreadable { path: PathBuf, source: std::io::Error },
     #[error("{0} is no URL to ask: {1}")]
     Url(String, String),
+    #[error("--parameter: {0}")]
+    Parameter(#[from] ParameterError),
     #[error("{0}")]
     Resolver(String),
     #[error("cannot find the address of {0}: {1}")]
@@ -50,7 +52,7 @@ pub(crate) async fn check(args: &CheckArgs) -> Result<String, CheckError> {
             })?;
         module
             .mapping
-            .apply(&document, "", args.requests.max_samples.get())
+            .apply(&document, "", Bounds::from(&args.requests))
             .map_err(|source| CheckError::Extract {
                 document: args.document.clone(),
                 source,
@@ -68,7 +70,8 @@ async fn ask(args: &CheckArgs, module: &Module) -> Result<Batch, CheckError> {
     let document = args.document.clone();
     let bad = |problem| CheckError::Url(args.document.clone(), problem);
     let url = crate::config::url(&document).map_err(bad)?;
-    let endpoint = Endpoint::new(&url, &module.request).map_err(bad)?;
+    let values = module.parameters.values(args.parameters.iter().cloned().collect())?;
+    let endpoint = Endpoint::new(&url, &module.request, &values).map_err(bad)?;
     let addresses = match endpoint.host() {
         Host::Ipv4(address) => vec![IpAddr::V4(*address)],
         Host::Ipv6(address) => vec![IpAddr::V6(*address)],

@@ -70,6 +70,9 @@ pub struct CheckArgs {
     /// Module of that file
     #[arg(long, value_name = "NAME", default_value = "default", env = "EXPORTER_MODULE")]
     pub module: String,
+    /// Value of a parameter of the module, for a URL; may be given several times
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter, env = "EXPORTER_PARAMETER")]
+    pub parameters: Vec<(String, String)>,
     /// Options of the request, if it is a URL.
     #[command(flatten)]
     pub requests: RequestArgs,
@@ -102,6 +105,11 @@ pub struct RequestArgs {
     /// Most requests at the same time
     #[arg(long, value_name = "NUMBER", default_value = "512", env = "EXPORTER_CONCURRENCY")]
     pub concurrency: NonZeroU32,
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("it is NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// A duration such as `5s`, `1m 30s` or `250ms`, above 0 and at most a day.

@@ -1,12 +1,13 @@
 //! `/probe`: reads one target for one scrape.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::time::Instant;
 use url::{Host, Url, form_urlencoded};
 
-use crate::config::{Config, DEFAULT_MODULE, Module, Origin};
+use crate::config::{Config, DEFAULT_MODULE, Module, Origin, ParameterError};
 use crate::exposition::{Encoder, Format};
 use crate::fetch::{Addresses, Client, Endpoint, FetchError, Reason, Resolver};
 use crate::read::{ReadError, read};
@@ -17,8 +18,8 @@ use crate::telemetry::Telemetry;
 pub(crate) enum ProbeError {
     #[error("the parameter `target` is missing: /probe?target=URL")]
     NoTarget,
-    #[error("the parameter {0:?} is not known; there are `target` and `module`")]
-    Parameter(String),
+    #[error("besides `target` and `module`: {0}")]
+    Parameter(#[from] ParameterError),
     #[error("no module {0:?} in the configuration")]
     NoModule(String),
     #[error("{url:?} is no URL to probe: {problem}")]
@@ -70,11 +71,14 @@ impl Prober {
     async fn try_probe(&self, query: &str, format: Format) -> Result<String, ProbeError> {
         let mut target = None;
         let mut name = None;
+        let mut given = BTreeMap::new();
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             match key.as_ref() {
                 "target" => target = Some(value),
                 "module" => name = Some(value),
-                _ => return Err(ProbeError::Parameter(key.into_owned())),
+                _ => {
+                    given.insert(key.into_owned(), value.into_owned());
+                }
             }
         }
         let target = target.filter(|target| !target.is_empty()).ok_or(ProbeError::NoTarget)?;
@@ -83,6 +87,7 @@ impl Prober {
             .config
             .module(name)
             .map_err(|_| ProbeError::NoModule(name.to_owned()))?;
+        let values = module.parameters.values(given)?;
         let bad = |problem| ProbeError::Url {
             url: target.clone().into_owned(),
             problem,
@@ -96,7 +101,7 @@ impl Prober {
                 url: origin_of(&url),
                 module: module.name.clone(),
             })?;
-        let endpoint = Endpoint::new(&url, &module.request).map_err(bad)?;
+        let endpoint = Endpoint::new(&url, &module.request, &values).map_err(bad)?;
         let batch = self.ask(&endpoint, origin, module).await?;
         let families = module.mapping.families();
         let mut encoder = Encoder::new(format, 128 * families.len());

@@ -25,6 +25,7 @@ impl ReadError {
                 ExtractError::NotFinite(_) => Reason::NotFinite,
                 ExtractError::TooDeep => Reason::TooDeep,
                 ExtractError::TooMany(_) => Reason::TooMany,
+                ExtractError::LabelsTooLong(_) => Reason::TooLarge,
                 ExtractError::Missing { .. } => Reason::Missing,
                 ExtractError::Invalid { .. } => Reason::Invalid,
                 ExtractError::Duplicate { .. } => Reason::Duplicate,
@@ -42,7 +43,5 @@ pub(crate) async fn read(
     labels: &str,
 ) -> Result<Batch, ReadError> {
     let document = client.fetch(endpoint, address, &module.request).await?;
-    Ok(module
-        .mapping
-        .apply(document.bytes(), labels, client.limits.max_samples)?)
+    Ok(module.mapping.apply(document.bytes(), labels, client.limits.bounds)?)
 }

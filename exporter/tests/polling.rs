@@ -513,6 +513,32 @@ fn a_name_that_never_resolved_is_no_target_but_an_error() {
     }
 }
 
+/// The polls of targets that were found together spread over the period.
+#[test]
+fn targets_that_were_found_together_are_not_polled_together() {
+    let began = Instant::now();
+    let times: Arc<Mutex<Vec<Duration>>> = Arc::default();
+    let targets: Vec<Target> = (0..30)
+        .map(|_| {
+            let (times, polls) = (Arc::clone(&times), std::sync::atomic::AtomicUsize::new(0));
+            Target::start(move |_, stream| {
+                if polls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 1 {
+                    times.lock().unwrap().push(began.elapsed());
+                }
+                answer(stream, &counters(1))
+            })
+        })
+        .collect();
+    let urls: Vec<String> = targets.iter().map(Target::url).collect();
+    let _exporter = Exporter::start(&["--target", &urls.join(","), "--period", "2s"]);
+    eventually("every target was polled twice", || {
+        (times.lock().unwrap().len() == targets.len()).then_some(())
+    });
+    let times = times.lock().unwrap();
+    let (first, last) = (times.iter().min().unwrap(), times.iter().max().unwrap());
+    assert!(*last - *first > Duration::from_millis(500), "{times:?}");
+}
+
 #[test]
 fn other_documents_are_read_by_other_modules() {
     let target = Target::json(r#"{"queues": {"mail": {"length": 3}, "print": {"length": 0}}}"#);

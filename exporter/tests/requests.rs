@@ -133,6 +133,49 @@ fn a_certificate_of_our_own_is_shown_where_it_is_asked_for() {
     assert_eq!(requests_of(&without, &target), None);
 }
 
+/// As appliances have one: signed by itself, for no name that can be asked.
+#[test]
+fn a_pinned_certificate_is_accepted_whatever_its_name_and_no_other_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let itself = Authority::new("appliance");
+    let key = PrivateKeyDer::try_from(itself.0.key().serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![itself.0.der().clone()], key)
+        .unwrap();
+    let target = Target::start_at((Ipv4Addr::LOCALHOST, 0).into(), Some(Arc::new(config)), |_, stream| {
+        answer(stream, &counters(8))
+    });
+    std::fs::write(path("its.pem"), itself.pem()).unwrap();
+    std::fs::write(path("other.pem"), Authority::new("appliance").pem()).unwrap();
+    let url = format!("https://{}/", target.address);
+    for (name, request, found) in [
+        ("nothing", "{}".to_owned(), None),
+        (
+            "it is no authority",
+            format!("{{tls: {{ca_file: '{}'}}}}", path("its.pem")),
+            None,
+        ),
+        (
+            "its own",
+            format!("{{tls: {{pinned_file: '{}'}}}}", path("its.pem")),
+            Some(8.0),
+        ),
+        (
+            "another",
+            format!("{{tls: {{pinned_file: '{}'}}}}", path("other.pem")),
+            None,
+        ),
+    ] {
+        let (_config, exporter) = exporter(&url, &request, &[]);
+        assert_eq!(requests_of(&exporter, &target), found, "{name}");
+        assert!(found.is_some() || exporter.failures("tls") >= 1.0, "{name}");
+    }
+}
+
 #[test]
 fn credentials_are_read_for_each_request() {
     let dir = tempfile::tempdir().unwrap();

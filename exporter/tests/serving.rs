@@ -187,7 +187,9 @@ fn what_is_not_allowed_is_not_probed() {
     }
     assert_eq!(exporter.get("/probe").status, 400);
     assert_eq!(exporter.get("/probe?target=http://a.test/&module=none").status, 400);
-    assert_eq!(exporter.get("/probe?target=http://a.test/&debug=true").status, 400);
+    let unknown = exporter.get("/probe?target=http://a.test/&debug=true");
+    assert_eq!(unknown.status, 400);
+    assert!(unknown.text().contains("\"debug\" is not known; the module has none"));
     assert_eq!(
         exporter.get("/probe?target=http://a.test/").status,
         403,
@@ -196,6 +198,61 @@ fn what_is_not_allowed_is_not_probed() {
     assert!(target.requests().is_empty());
     let forbidden = exporter.value("exporter_probe_errors_total{reason=\"forbidden\"}");
     assert!(forbidden.unwrap() >= 7.0);
+}
+
+/// json_exporter issues 106, 265: one module for several requests.
+#[test]
+fn a_probe_s_parameters_go_into_its_request_and_nowhere_else() {
+    let target = Target::json(r#"{"v": 1}"#);
+    let (_dir, config) = file(
+        "exporter.yaml",
+        &format!(
+            "modules:\n  any:\n    parameters: {{site: , window: 5m}}\n    probe: {{allow: ['http://{}']}}\n    request:\n      \
+             headers: {{X-Site: 's-${{site}}'}}\n      body: '{{\"site\": \"${{site}}\", \"window\": \"${{window}}\"}}'\n    \
+             metrics: [{{name: v, value: $.v}}]\n",
+            target.address
+        ),
+    );
+    let exporter = Exporter::ready(&["--config", &config]);
+    let ask = |query: &str| exporter.get(&format!("/probe?module=any&target={}{query}", encode(&target.url())));
+    assert_eq!(ask("&site=north%2F1").status, 200);
+    assert_eq!(ask("&window=1h&site=south").status, 200);
+    for (request, header, body) in [
+        (0, "x-site: s-north/1\r\n", r#"{"site": "north/1", "window": "5m"}"#),
+        (1, "x-site: s-south\r\n", r#"{"site": "south", "window": "1h"}"#),
+    ] {
+        let request = &target.requests()[request];
+        assert!(
+            request.starts_with("POST /metrics HTTP/1.1\r\n") && request.contains(header),
+            "{request}"
+        );
+        assert!(request.ends_with(&format!("\r\n\r\n{body}")), "{request}");
+    }
+    for (query, message) in [
+        ("", "needs the parameter \"site\""),
+        ("&site=a&sight=b", "\"sight\" is not known; there are site, window"),
+        ("&site=a%22%2C%22admin%22%3A%22b", "the parameter \"site\" has letters"),
+        ("&site=a%0D%0AX-Other%3A+b", "the parameter \"site\" has letters"),
+    ] {
+        let reply = ask(query);
+        assert_eq!(reply.status, 400, "{query}");
+        let text = reply.text();
+        assert!(text.contains(message), "{query}: {text}");
+    }
+    assert_eq!(target.requests().len(), 2);
+
+    let output = run(&[
+        "check",
+        "--mapping",
+        &config,
+        "--module",
+        "any",
+        "--parameter",
+        "site=x",
+        &target.url(),
+    ]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(target.requests()[2].contains("x-site: s-x\r\n"));
 }
 
 #[test]
@@ -333,6 +390,12 @@ fn check_tells_what_is_wrong() {
             "cannot find the address of absent.invalid.",
         ),
         (&["check"], 64, "FILE|URL"),
+        (&["check", "--parameter", "x", &url], 64, "NAME=VALUE"),
+        (
+            &["check", "--parameter", "x=y", &url],
+            1,
+            "--parameter: the parameter \"x\" is not known; the module has none",
+        ),
     ] {
         let output = run(arguments);
         let text = String::from_utf8(output.stderr).unwrap();
@@ -406,4 +469,62 @@ fn help_and_version_are_printed() {
             .unwrap()
             .starts_with("mfsre-exporter ")
     );
+}
+
+/// docs/exporter.md: its configurations can be read, and it leaves out no option.
+#[test]
+fn the_documentation_is_right() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/exporter.md");
+    let documentation = std::fs::read_to_string(path).unwrap();
+    let mut configurations = 0;
+    for block in documentation.split("```yaml\n").skip(1) {
+        let block = block.split("```").next().unwrap();
+        let text = if block.starts_with("- ") {
+            let metrics: String = block.lines().map(|line| format!("      {line}\n")).collect();
+            format!("modules:\n  default:\n    metrics:\n{metrics}")
+        } else if block.starts_with("modules:") {
+            block.to_owned()
+        } else {
+            // Prometheus's own.
+            continue;
+        };
+        configurations += 1;
+        let (dir, config) = file("exporter.yaml", &text);
+        let document = dir.path().join("empty.json");
+        std::fs::write(&document, "{}").unwrap();
+        let output = run(&["check", "--mapping", &config, document.to_str().unwrap()]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        // The document has nothing of what is read.
+        assert_eq!(output.status.code(), Some(1), "{said}\n{text}");
+        assert!(said.contains("nothing at"), "{said}");
+    }
+    assert_eq!(configurations, 3);
+    for command in [&["--help"][..], &["check", "--help"]] {
+        let help = String::from_utf8(run(command).stdout).unwrap();
+        let options = help.split_whitespace().filter(|word| word.starts_with("--"));
+        for option in options.filter(|option| !["--help", "--version"].contains(option)) {
+            assert!(
+                documentation.contains(&format!("`{option}")),
+                "{option} is not in docs/exporter.md"
+            );
+        }
+        let variables = help.split("[env: ").skip(1).map(|rest| rest.split('=').next().unwrap());
+        for variable in variables.filter(|variable| !["EXPORTER_MODULE", "EXPORTER_PARAMETER"].contains(variable)) {
+            assert!(
+                documentation.contains(&format!("`{variable}`")),
+                "{variable} is not in docs/exporter.md"
+            );
+        }
+    }
+    for reason in Exporter::ready(&["--target", &Target::json("{}").url()])
+        .metrics()
+        .lines()
+        .filter_map(|line| line.strip_prefix("exporter_poll_errors_total{reason=\""))
+        .map(|rest| rest.split('"').next().unwrap().to_owned())
+    {
+        assert!(
+            documentation.contains(&format!("`{reason}`")),
+            "{reason} is not in docs/exporter.md"
+        );
+    }
 }

@@ -16,6 +16,8 @@ pub struct ClusterDescription {
     pub status: String,
     /// Kubernetes version.
     pub version: String,
+    /// The VPC that it is in.
+    pub network: Option<String>,
 }
 
 impl Aws {
@@ -55,6 +57,10 @@ impl Aws {
             })?,
             status: cluster.status().map(|s| s.as_str().to_owned()).unwrap_or_default(),
             version: cluster.version().unwrap_or_default().to_owned(),
+            network: cluster
+                .resources_vpc_config()
+                .and_then(|config| config.vpc_id())
+                .map(str::to_owned),
         }))
     }
 

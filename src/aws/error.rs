@@ -51,11 +51,23 @@ impl AwsError {
         self.code.as_deref() == Some(code)
     }
 
+    /// Whether AWS answered that there is no such thing.
+    pub(super) fn is_missing(&self) -> bool {
+        let code = self.code.as_deref().unwrap_or_default();
+        code.contains("NotFound") || code == "NoSuchEntity"
+    }
+
+    /// Whether AWS answered that the caller may not do this.
+    pub(super) fn is_denied(&self) -> bool {
+        let code = self.code.as_deref().unwrap_or_default();
+        code.starts_with("AccessDenied") || code == "UnauthorizedOperation"
+    }
+
     /// What to do next.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self.code.as_deref() {
-            Some(c) if c.starts_with("AccessDenied") || c == "UnauthorizedOperation" => {
+            Some(_) if self.is_denied() => {
                 Some(format!("allow {} to the identity you run as (aws sts get-caller-identity)", self.call))
             }
             Some("ExpiredToken" | "ExpiredTokenException" | "RequestExpired") => {
@@ -74,7 +86,7 @@ impl AwsError {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -1,13 +1,12 @@
-//! Signed calls of services for which the SDK's client is not worth its minutes of compile time: EC2 alone takes longer
-//! to build than everything else here together, for a handful of Describe calls.
+//! The protocols in which a call is a form or a JSON document.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
+use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::Event;
+use reqwest::Method;
 
+use super::signed::{Request, Response};
 use super::{Aws, AwsError};
 
 /// An element of an XML answer.
@@ -20,6 +19,11 @@ pub(super) struct Element {
 }
 
 impl Element {
+    /// The element around everything, of a document.
+    pub(super) fn root(&self) -> &Self {
+        self.children.values().flatten().next().unwrap_or(self)
+    }
+
     /// The text at a path of element names; empty where there is none.
     pub(super) fn text_at(&self, path: &[&str]) -> &str {
         match path {
@@ -65,22 +69,21 @@ impl Aws {
         parameters: &[(String, String)],
     ) -> Result<Element, AwsError> {
         let action = call.split_once(':').map_or(call, |(_, action)| action);
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        form.append_pair("Action", action)
-            .append_pair("Version", service.version);
-        for (key, value) in parameters {
-            form.append_pair(key, value);
-        }
-        let body = form.finish();
-        let (status, text) = self
-            .signed(
-                service.name,
-                service.global,
-                call,
-                body,
-                &[("content-type", "application/x-www-form-urlencoded; charset=utf-8")],
-            )
-            .await?;
+        let fixed = [("Action", action), ("Version", service.version)];
+        let given = parameters.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let body = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(fixed.into_iter().chain(given))
+            .finish();
+        let request = Request {
+            service: service.name,
+            global: service.global,
+            call,
+            method: Method::POST,
+            path: "/",
+            headers: &[("content-type", "application/x-www-form-urlencoded; charset=utf-8")],
+            body: &body,
+        };
+        let Response { status, text, .. } = self.signed(&request).await?;
         let document = parse(&text).map_err(|e| AwsError::new(call, None, format!("the answer is not XML: {e}")))?;
         if status.is_success() {
             return Ok(document);
@@ -112,7 +115,16 @@ impl Aws {
         body: &serde_json::Value,
     ) -> Result<serde_json::Value, AwsError> {
         let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)];
-        let (status, text) = self.signed(service, false, call, body.to_string(), &headers).await?;
+        let request = Request {
+            service,
+            global: false,
+            call,
+            method: Method::POST,
+            path: "/",
+            headers: &headers,
+            body: &body.to_string(),
+        };
+        let Response { status, text, .. } = self.signed(&request).await?;
         let answer: serde_json::Value = serde_json::from_str(&text).map_err(|e| {
             AwsError::new(
                 call,
@@ -137,67 +149,10 @@ impl Aws {
             message,
         ))
     }
-
-    async fn signed(
-        &self,
-        service: &str,
-        global: bool,
-        call: &'static str,
-        body: String,
-        headers: &[(&'static str, &str)],
-    ) -> Result<(reqwest::StatusCode, String), AwsError> {
-        let failed = |e: &dyn std::fmt::Display| AwsError::new(call, None, e.to_string());
-        let identity = self.credentials(call).await?.into();
-        let region = if global {
-            "us-east-1".to_owned()
-        } else {
-            self.region.to_string()
-        };
-        let parameters = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(&region)
-            .name(service)
-            .time(SystemTime::now())
-            .settings(SigningSettings::default())
-            .build()
-            .map_err(|e| failed(&e))?
-            .into();
-        let url = format!("{}/", self.endpoint(service, global).trim_end_matches('/'));
-        let signable = SignableRequest::new(
-            "POST",
-            &url,
-            headers.iter().map(|(k, v)| (*k, *v)),
-            SignableBody::Bytes(body.as_bytes()),
-        )
-        .map_err(|e| failed(&e))?;
-        let (instructions, _) = sign(signable, &parameters).map_err(|e| failed(&e))?.into_parts();
-        let mut attempt = 0_u32;
-        loop {
-            let mut request = self.http.post(&url);
-            for (key, value) in headers {
-                request = request.header(*key, *value);
-            }
-            for (key, value) in instructions.headers() {
-                request = request.header(key, value);
-            }
-            let response = request.body(body.clone()).send().await.map_err(|e| failed(&e))?;
-            let status = response.status();
-            let text = response.text().await.map_err(|e| failed(&e))?;
-            // Reads only: repeating them is safe. The signature holds for five minutes.
-            attempt += 1;
-            let transient = status.is_server_error()
-                || status.as_u16() == 429
-                || text.contains("Throttling")
-                || text.contains("RequestLimitExceeded");
-            if !transient || attempt >= 5 {
-                return Ok((status, text));
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(200 << attempt)).await;
-        }
-    }
 }
 
-fn parse(text: &str) -> Result<Element, quick_xml::Error> {
+/// Reads an XML document; its root is the only child of what is returned.
+pub(super) fn parse(text: &str) -> Result<Element, quick_xml::Error> {
     let mut reader = quick_xml::Reader::from_str(text);
     let mut stack = vec![(String::new(), Element::default())];
     loop {
@@ -211,13 +166,28 @@ fn parse(text: &str) -> Result<Element, quick_xml::Error> {
             }
             Event::Text(content) => {
                 if let Some((_, element)) = stack.last_mut() {
-                    element.text.push_str(content.trim());
+                    element.text.push_str(&content);
+                }
+            }
+            Event::GeneralRef(reference) => {
+                let character = reference.resolve_char_ref()?;
+                if let Some((_, element)) = stack.last_mut() {
+                    match character {
+                        Some(character) => element.text.push(character),
+                        None => element
+                            .text
+                            .push_str(resolve_predefined_entity(&reference).unwrap_or_default()),
+                    }
                 }
             }
             Event::End(_) => {
-                if let Some((name, element)) = stack.pop()
+                if let Some((name, mut element)) = stack.pop()
                     && let Some((_, parent)) = stack.last_mut()
                 {
+                    // Between elements there is only what makes the document legible.
+                    if !element.children.is_empty() {
+                        element.text.clear();
+                    }
                     parent.children.entry(name).or_default().push(element);
                 }
             }
@@ -242,5 +212,7 @@ mod tests {
             .collect();
         assert_eq!(ids, ["a", "b"]);
         assert_eq!(document.text_at(&["R", "missing"]), "");
+        let document = parse("<T>\n  <V>a &amp; b &#60;</V>\n</T>").unwrap();
+        assert_eq!(document.text_at(&["T", "V"]), "a & b <");
     }
 }

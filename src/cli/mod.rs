@@ -118,6 +118,9 @@ pub enum Command {
         /// Delete the password's secret at once, without Secrets Manager's recovery window
         #[arg(long)]
         purge: bool,
+        /// Take the finalizers off what is not gone after the timeout; what their controllers would have removed may stay
+        #[arg(long)]
+        force: bool,
         /// How long to wait for each stage
         #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
         timeout: Duration,
@@ -131,6 +134,9 @@ pub enum Command {
     /// Replace a credential by a new one, or finish a rotation that was cut off
     #[command(subcommand)]
     Rotate(Rotate),
+    /// Where Terraform's state is kept
+    #[command(subcommand)]
+    Backend(Backend),
     /// Merge an environment's cluster into your kubeconfig
     Kubeconfig {
         /// Environment
@@ -214,6 +220,26 @@ pub struct RotateArguments {
     pub timeout: Duration,
 }
 
+/// `mfsre backend`
+#[derive(Debug, Subcommand)]
+pub enum Backend {
+    /// Make the bucket of an S3 backend, or everything about it as it should be
+    Create {
+        /// Environment
+        #[arg(value_name = "ENV")]
+        environment: String,
+    },
+    /// Move the state to the backend that the environment file names now
+    Migrate {
+        /// Environment
+        #[arg(value_name = "ENV")]
+        environment: String,
+        /// Move without asking
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
 /// `mfsre secrets`
 #[derive(Debug, Subcommand)]
 pub enum Secrets {
@@ -230,6 +256,9 @@ pub enum ShowSecret {
         /// Environment
         #[arg(value_name = "ENV")]
         environment: String,
+        /// Print it although standard output is no terminal, as into a pipe
+        #[arg(long)]
+        reveal: bool,
     },
 }
 
@@ -330,6 +359,8 @@ impl Command {
             Self::Down { .. } => "down",
             Self::Status { .. } => "status",
             Self::Rotate(_) => "rotate",
+            Self::Backend(Backend::Create { .. }) => "backend create",
+            Self::Backend(Backend::Migrate { .. }) => "backend migrate",
             Self::Kubeconfig { .. } => "kubeconfig",
             Self::Token { .. } => "token",
             Self::Secrets(_) => "secrets show",
@@ -358,11 +389,12 @@ impl Command {
             | Self::Status { environment }
             | Self::Kubeconfig { environment, .. }
             | Self::Token { environment }
+            | Self::Backend(Backend::Create { environment } | Backend::Migrate { environment, .. })
             | Self::Rotate(
                 Rotate::ArgocdPassword(RotateArguments { environment, .. })
                 | Rotate::DeployKey(RotateArguments { environment, .. }),
             )
-            | Self::Secrets(Secrets::Show(ShowSecret::ArgocdPassword { environment }))
+            | Self::Secrets(Secrets::Show(ShowSecret::ArgocdPassword { environment, .. }))
             | Self::Sandbox(
                 Sandbox::Start { environment }
                 | Sandbox::Stop { environment }

@@ -1,5 +1,6 @@
 //! One file for each command: resolve settings, call one operation, print its result.
 
+mod backend;
 mod bump;
 mod completions;
 mod down;
@@ -21,10 +22,11 @@ mod validate;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::cli::{Cli, Command, Rotate, Sandbox, Secrets};
+use crate::cli::{Backend, Cli, Command, Rotate, Sandbox, Secrets};
 use crate::error::{Error, ErrorKind, Result};
-use crate::ops::{Credential, RotateOptions};
+use crate::ops::{Credential, Options, RotateOptions};
 use crate::ui::Printer;
 use session::Session;
 
@@ -34,6 +36,7 @@ const CHANGES: u8 = 2;
 /// Runs the command line; returns the process's exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    without_core_dumps();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return not_understood(&error),
@@ -77,6 +80,15 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.kind.exit_code())
         }
     }
+}
+
+/// Memory holds secrets, which a core dump would put on the disk. Children inherit this; where it is refused, the limit is stricter already.
+fn without_core_dumps() {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = setrlimit(Resource::Core, none);
 }
 
 /// Is the exporter, which has a runtime of its own.
@@ -123,9 +135,19 @@ async fn run(cli: Cli, printer: Printer) -> Result<u8> {
             environment,
             yes,
             purge,
+            force,
             timeout,
-        } => down::run(&session, &environment, yes, purge, timeout).await,
+        } => {
+            let options = |options: &mut Options| {
+                options.purge = purge;
+                options.force = force;
+                options.timeout = timeout;
+            };
+            down::run(&session, &environment, yes, options).await
+        }
         Command::Status { environment } => status::run(&session, &environment).await,
+        Command::Backend(Backend::Create { environment }) => backend::create(&session, &environment).await,
+        Command::Backend(Backend::Migrate { environment, yes }) => backend::migrate(&session, &environment, yes).await,
         Command::Kubeconfig {
             environment,
             file,

@@ -62,6 +62,7 @@ impl Session {
             push: false,
             timeout: Duration::from_secs(900),
             purge: false,
+            force: false,
             executable: self.executable()?,
         };
         options(&mut chosen);

@@ -8,6 +8,7 @@ use crate::error::Result;
 pub(super) async fn run(session: &Session, name: &str) -> Result<u8> {
     let mut context = session.context(name, |_| {})?;
     let token = context.token().await?;
+    session.printer.mask(token.token.expose_secret());
     let credential = json!({
         "apiVersion": "client.authentication.k8s.io/v1",
         "kind": "ExecCredential",

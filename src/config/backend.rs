@@ -1,19 +1,23 @@
 //! Where Terraform keeps its state: which keys belong to which kind of backend.
 
-use super::Backend;
-use super::file::BackendFile;
+use serde_saphyr::Spanned;
+
+use super::file::{BackendFile, EncryptionFile};
 use super::reader::Reader;
-use super::settings::{BackendKind, Execution};
-use crate::model::{EnvironmentName, Invalid, PrincipalArn};
+use super::settings::{BackendKind, Execution, KeyProvider};
+use super::{Backend, StateEncryption};
+use crate::model::{EnvironmentName, Invalid, PrincipalArn, Region};
 
 impl Reader {
     pub(super) fn backend(
         &mut self,
         file: Option<&BackendFile>,
         name: Option<&EnvironmentName>,
-        region: Option<&crate::model::Region>,
+        region: Option<&Region>,
     ) -> Backend {
-        let Some(file) = file else { return Backend::Local };
+        let Some(file) = file else {
+            return Backend::Local { encryption: None };
+        };
         let kind = self.or_default(Some(&file.kind), BackendKind::Local);
         let s3 = [
             ("bucket", &file.bucket),
@@ -43,12 +47,28 @@ impl Reader {
                 );
             }
         }
+        let encryption = file
+            .encryption
+            .as_ref()
+            .and_then(|encryption| self.encryption(encryption, region));
+        if kind == BackendKind::Cloud
+            && let Some(encryption) = &file.encryption
+        {
+            self.error(
+                encryption.key_provider.referenced,
+                Invalid::new(
+                    "HCP Terraform takes no state that is encrypted before",
+                    "not with this backend",
+                )
+                .hint("remove encryption, or change type"),
+            );
+        }
         let named = |s: &str| {
             !s.is_empty() && s.len() <= 90 && s.chars().all(|c| c.is_ascii_alphanumeric() || "-_ ".contains(c))
         };
         let default_name = name.map(ToString::to_string).unwrap_or_default();
         match kind {
-            BackendKind::Local => Backend::Local,
+            BackendKind::Local => Backend::Local { encryption },
             BackendKind::S3 => {
                 let bucket_ok = |s: &str| {
                     (3..=63).contains(&s.len())
@@ -76,7 +96,7 @@ impl Reader {
                     |s| !s.is_empty() && s.len() <= 1024 && !s.starts_with('/') && !s.ends_with('/'),
                     "write for example demo/terraform.tfstate",
                 );
-                let bucket_region: Option<crate::model::Region> = self.scalar(file.region.as_ref());
+                let bucket_region: Option<Region> = self.scalar(file.region.as_ref());
                 Backend::S3 {
                     bucket: bucket.unwrap_or_default(),
                     key: key.unwrap_or_else(|| format!("{default_name}/terraform.tfstate")),
@@ -85,12 +105,8 @@ impl Reader {
                         .or(region)
                         .map(ToString::to_string)
                         .unwrap_or_default(),
-                    kms_key_id: self.text(
-                        file.kms_key_id.as_ref(),
-                        "a KMS key",
-                        |s| !s.is_empty() && !s.contains(char::is_whitespace),
-                        "write a key ARN or alias/NAME",
-                    ),
+                    kms_key_id: self.kms_key(file.kms_key_id.as_ref()),
+                    encryption,
                 }
             }
             BackendKind::Cloud => {
@@ -130,5 +146,64 @@ impl Reader {
                 }
             }
         }
+    }
+
+    fn encryption(&mut self, file: &EncryptionFile, region: Option<&Region>) -> Option<StateEncryption> {
+        let provider: KeyProvider = self.scalar(Some(&file.key_provider))?;
+        let foreign: &[_] = match provider {
+            KeyProvider::Pbkdf2 => &[("kms_key_id", &file.kms_key_id), ("region", &file.region)],
+            KeyProvider::AwsKms => &[("passphrase_variable", &file.passphrase_variable)],
+        };
+        for (key, field) in foreign {
+            if let Some(field) = field {
+                self.error(
+                    field.referenced,
+                    Invalid::new(format!("{key} does not belong to this key provider"), "not used")
+                        .hint("remove it, or change key_provider"),
+                );
+            }
+        }
+        match provider {
+            KeyProvider::Pbkdf2 => {
+                let passphrase_variable = self.text(
+                    file.passphrase_variable.as_ref(),
+                    "the name of a variable",
+                    |s| {
+                        s.starts_with(|c: char| c.is_ascii_uppercase() || c == '_')
+                            && s.chars()
+                                .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+                    },
+                    "write a name such as STATE_PASSPHRASE, not the passphrase: the file is committed",
+                );
+                Some(StateEncryption::Pbkdf2 {
+                    passphrase_variable: passphrase_variable.unwrap_or_else(|| "MFSRE_STATE_PASSPHRASE".into()),
+                })
+            }
+            KeyProvider::AwsKms => {
+                if file.kms_key_id.is_none() && !self.incomplete {
+                    self.error(
+                        file.key_provider.referenced,
+                        Invalid::new("the key provider aws_kms needs a key", "which key?")
+                            .hint("add kms_key_id under encryption"),
+                    );
+                }
+                let kms_key_id = self.kms_key(file.kms_key_id.as_ref());
+                let own: Option<Region> = self.scalar(file.region.as_ref());
+                let region = own.as_ref().or(region).map(ToString::to_string);
+                Some(StateEncryption::AwsKms {
+                    kms_key_id: kms_key_id.unwrap_or_default(),
+                    region: region.unwrap_or_default(),
+                })
+            }
+        }
+    }
+
+    fn kms_key(&mut self, field: Option<&Spanned<String>>) -> Option<String> {
+        self.text(
+            field,
+            "a KMS key",
+            |s| !s.is_empty() && !s.contains(char::is_whitespace),
+            "write a key ARN or alias/NAME",
+        )
     }
 }

@@ -171,6 +171,26 @@ pub struct BackendFile {
     /// HCP Terraform: the IAM role that runs at the host take on by workload identity.
     #[schemars(with = "Option<PrincipalArn>")]
     pub aws_run_role: Text,
+    /// Local and S3, with OpenTofu alone: encrypt states and plans before they are written.
+    pub encryption: Option<EncryptionFile>,
+}
+
+/// Encryption of states and plans by OpenTofu.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EncryptionFile {
+    /// Where the key comes from: a passphrase (`pbkdf2`) or KMS (`aws_kms`).
+    #[schemars(with = "super::settings::KeyProvider")]
+    pub key_provider: Spanned<String>,
+    /// pbkdf2: the environment variable with the passphrase, which has 16 characters at least.
+    #[schemars(with = "Option<String>", extend("default" = "MFSRE_STATE_PASSPHRASE"))]
+    pub passphrase_variable: Text,
+    /// aws_kms: the key.
+    #[schemars(with = "Option<String>")]
+    pub kms_key_id: Text,
+    /// aws_kms: the key's region; by default the environment's.
+    #[schemars(with = "Option<Region>")]
+    pub region: Text,
 }
 
 /// Argo CD.

@@ -18,6 +18,6 @@ pub use resolve::{Loaded, parse};
 pub use schema::schema;
 pub use settings::{
     Access, ArgoCd, Autoscaling, AutoscalingProvider, Backend, Cluster, Environment, Execution, Git, GitHost, Images,
-    MainService, ManifestSource, Mirrors, NatGateways, Network, NodeGroup, Observability, SandboxSettings, SupportType,
-    Terraform,
+    MainService, ManifestSource, Mirrors, NatGateways, Network, NodeGroup, Observability, SandboxSettings,
+    StateEncryption, SupportType, Terraform,
 };

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use jiff::civil::Date;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::Blueprint;
@@ -130,12 +130,15 @@ pub struct NodeGroup {
     pub desired_size: u32,
 }
 
-/// Terraform's backend.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// Terraform's backend. As JSON it is also what mfsre remembers of where a state was found last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Backend {
     /// A file beside the root module.
-    Local,
+    Local {
+        /// How OpenTofu encrypts the state.
+        encryption: Option<StateEncryption>,
+    },
     /// An S3 object with S3's own lock file.
     S3 {
         /// Bucket.
@@ -146,6 +149,8 @@ pub enum Backend {
         region: String,
         /// KMS key.
         kms_key_id: Option<String>,
+        /// How OpenTofu encrypts the state before it is put there.
+        encryption: Option<StateEncryption>,
     },
     /// An HCP Terraform or Terraform Enterprise workspace.
     Cloud {
@@ -170,6 +175,86 @@ impl Backend {
     pub fn is_cloud(&self) -> bool {
         matches!(self, Self::Cloud { .. })
     }
+
+    /// How OpenTofu encrypts the state, where it does.
+    #[must_use]
+    pub fn encryption(&self) -> Option<&StateEncryption> {
+        match self {
+            Self::Local { encryption } | Self::S3 { encryption, .. } => encryption.as_ref(),
+            Self::Cloud { .. } => None,
+        }
+    }
+
+    /// Whether a state that is in one is in the other as it should be. Where the runs of a workspace take place does not matter.
+    #[must_use]
+    pub fn holds_the_same(&self, other: &Self) -> bool {
+        self == other || (self.is_cloud() && self.is_same_place(other))
+    }
+
+    /// Whether both are one place, however the state is encrypted there.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Local { .. }, Self::Local { .. }) => true,
+            (Self::S3 { bucket, key, .. }, Self::S3 { bucket: b, key: k, .. }) => (bucket, key) == (b, k),
+            (
+                Self::Cloud {
+                    organization,
+                    workspace,
+                    hostname,
+                    ..
+                },
+                Self::Cloud {
+                    organization: o,
+                    workspace: w,
+                    hostname: h,
+                    ..
+                },
+            ) => (organization, workspace, hostname) == (o, w, h),
+            _ => false,
+        }
+    }
+}
+
+/// For people.
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Local { .. } => write!(f, "the local file terraform.tfstate")?,
+            Self::S3 { bucket, key, .. } => write!(f, "s3://{bucket}/{key}")?,
+            Self::Cloud {
+                organization,
+                workspace,
+                hostname,
+                ..
+            } => {
+                write!(f, "the workspace {organization}/{workspace} on {hostname}")?;
+            }
+        }
+        if self.encryption().is_some() {
+            write!(f, ", encrypted by OpenTofu")?;
+        }
+        Ok(())
+    }
+}
+
+/// Where OpenTofu takes the key from with which it encrypts states and plans
+/// (<https://opentofu.org/docs/language/state/encryption/>).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "key_provider", rename_all = "snake_case")]
+pub enum StateEncryption {
+    /// Derived from a passphrase.
+    Pbkdf2 {
+        /// The environment variable with the passphrase.
+        passphrase_variable: String,
+    },
+    /// A data key of a KMS key.
+    AwsKms {
+        /// The KMS key.
+        kms_key_id: String,
+        /// Its region.
+        region: String,
+    },
 }
 
 /// Argo CD.
@@ -266,6 +351,16 @@ pub struct Terraform {
     pub program: Option<PathBuf>,
 }
 
+impl Terraform {
+    /// Whether the files are for OpenTofu, whose providers have addresses of their own. Only the setting decides, since the
+    /// same environment file shall give the same files on every machine.
+    #[must_use]
+    pub fn is_opentofu(&self) -> bool {
+        let name = self.program.as_ref().and_then(|program| program.file_name());
+        name.is_some_and(|name| name.to_string_lossy().contains("tofu"))
+    }
+}
+
 /// Local sandbox.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct SandboxSettings {
@@ -279,7 +374,7 @@ pub struct SandboxSettings {
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident: $what:literal { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[allow(unreachable_pub, reason = "some are used only while resolving")]
         pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant),+ }
 
@@ -331,6 +426,15 @@ words! {
         Remote = "remote",
         /// On the machine that mfsre is on; the host keeps the state.
         Local = "local",
+    }
+}
+words! {
+    /// Where the key of OpenTofu's state encryption comes from.
+    KeyProvider: "a key provider" {
+        /// A passphrase.
+        Pbkdf2 = "pbkdf2",
+        /// KMS.
+        AwsKms = "aws_kms",
     }
 }
 words! {

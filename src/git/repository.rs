@@ -28,6 +28,18 @@ pub enum GitError {
 }
 
 impl GitError {
+    /// Whether a push came too late: somebody else has pushed since the branch was looked at.
+    #[must_use]
+    pub fn is_outrun(&self) -> bool {
+        const SIGNS: [&str; 4] = [
+            "fetch first",
+            "non-fast-forward",
+            "cannot lock ref",
+            "failed to update ref",
+        ];
+        matches!(self, Self::Failed { output, .. } if SIGNS.iter().any(|sign| output.contains(sign)))
+    }
+
     /// What to do next.
     #[must_use]
     pub fn hint(&self) -> &'static str {

@@ -2,6 +2,7 @@
 
 mod application;
 mod cluster;
+mod contents;
 mod error;
 mod forward;
 mod kubeconfig;

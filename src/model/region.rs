@@ -22,6 +22,16 @@ impl Region {
             "amazonaws.com"
         }
     }
+
+    /// The partition, as it stands in ARNs.
+    #[must_use]
+    pub fn partition(&self) -> &'static str {
+        match self.0.as_str() {
+            r if r.starts_with("cn-") => "aws-cn",
+            r if r.starts_with("us-gov-") => "aws-us-gov",
+            _ => "aws",
+        }
+    }
 }
 
 impl Scalar for Region {

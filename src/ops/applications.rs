@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use super::{Context, adapter};
@@ -145,67 +145,4 @@ fn not_healthy(context: &Context) -> Error {
             context.environment.name
         ))
         .hint(format!("look closer: mfsre status {}", context.environment.name))
-}
-
-/// Removes Applications with Argo CD still at work, so that it removes what they deployed.
-pub(super) async fn remove(context: &Context, names: &[&str], progress: Progress<'_>) -> Result<usize, Error> {
-    let kubernetes = context.kubernetes()?;
-    let all = kubernetes.applications().await?;
-    let mut doomed: Vec<&ApplicationStatus> = Vec::new();
-    // A root, then the children it would create again.
-    for application in &all {
-        if names.contains(&application.name.as_str())
-            || application.parent.as_deref().is_some_and(|p| names.contains(&p))
-        {
-            doomed.push(application);
-        }
-    }
-    for root in all.iter().filter(|a| names.contains(&a.name.as_str())) {
-        progress.say(format!("stop self-healing of {}", root.name));
-        let id = crate::kubernetes::Kubernetes::application_id(&root.name);
-        kubernetes
-            .merge(&id, &json!({ "spec": { "syncPolicy": { "automated": null } } }))
-            .await?;
-    }
-    for application in &doomed {
-        progress.say(format!("delete {}", application.name));
-        kubernetes
-            .delete(&crate::kubernetes::Kubernetes::application_id(&application.name))
-            .await?;
-    }
-    let end = Instant::now() + context.options.timeout;
-    loop {
-        let left: Vec<Value> = kubernetes
-            .list("argoproj.io/v1alpha1", "Application", Some(super::bootstrap::NAMESPACE))
-            .await?
-            .into_iter()
-            .filter(|a| doomed.iter().any(|d| a["metadata"]["name"] == d.name.as_str()))
-            .collect();
-        let done = doomed.len() - left.len();
-        let names: Vec<&str> = left.iter().filter_map(|a| a["metadata"]["name"].as_str()).collect();
-        progress.count(done as u64, doomed.len() as u64, names.join(" · "));
-        if left.is_empty() {
-            return Ok(doomed.len());
-        }
-        if Instant::now() >= end {
-            let mut error = Error::failed(format!(
-                "Applications are still being deleted after {}",
-                human_duration(context.options.timeout)
-            ));
-            for application in &left {
-                let status = ApplicationStatus::of(application);
-                let finalizers = application["metadata"]["finalizers"].to_string();
-                let since = application["metadata"]["deletionTimestamp"]
-                    .as_str()
-                    .unwrap_or("not yet marked");
-                error = error.cause(format!(
-                    "{} waits for its finalizers {finalizers} since {since}\n{}",
-                    status.name,
-                    status.reasons.join("\n")
-                ));
-            }
-            return Err(error.hint("mend what they wait for, then run the same command again"));
-        }
-        tokio::time::sleep(POLL).await;
-    }
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::{Context, pull_secret};
 use crate::error::{Error, ErrorKind, Result};
-use crate::kubernetes::{Applied, Kubernetes, KubernetesError, ObjectId};
+use crate::kubernetes::{Applied, Kubernetes, ObjectId};
 use crate::model::contract;
 use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
@@ -451,13 +451,4 @@ pub(super) async fn delete_all(kubernetes: &Kubernetes, objects: &[Value], progr
         }
     }
     Ok(removed)
-}
-
-/// Waits until an object is gone.
-pub(super) async fn gone(kubernetes: &Kubernetes, id: &ObjectId, limit: Duration) -> Result<(), KubernetesError> {
-    let end = tokio::time::Instant::now() + limit;
-    while kubernetes.get(id).await?.is_some() && tokio::time::Instant::now() < end {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
-    Ok(())
 }

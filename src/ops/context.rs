@@ -3,13 +3,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Platform;
+use super::down::Remains;
 use crate::aws::{AdminPassword, Aws, ClusterDescription, DeployKey, PasswordVersion, RegistryCredential, StoredKey};
 use crate::config::{Environment, Project};
 use crate::error::{Error, Result};
-use crate::git::GitRepository;
+use crate::git::{GitRepository, Publication};
 use crate::kubernetes::{ApplicationStatus, Kubernetes};
 use crate::render::Tree;
-use crate::terraform::{Plan, ProviderMirror, Workspace};
+use crate::terraform::{Plan, Program, ProviderMirror, Workspace};
 use crate::workflow::{Cancellation, Confirm, Reporter};
 
 /// What the command line decides.
@@ -21,6 +22,8 @@ pub struct Options {
     pub timeout: Duration,
     /// Delete the secret without its recovery window.
     pub purge: bool,
+    /// Take the finalizers off what hangs while it is deleted.
+    pub force: bool,
     /// The executable that supervises the sandbox.
     pub executable: PathBuf,
 }
@@ -43,6 +46,7 @@ pub struct Context {
     pub cancellation: Cancellation,
     pub(super) sandbox: Option<mfsre_sandbox::Status>,
     pub(super) aws: Option<Aws>,
+    pub(super) program: Option<Program>,
     pub(super) workspace: Option<Workspace>,
     pub(super) cloud: Option<super::cloud::Cloud>,
     pub(super) mirror: Option<ProviderMirror>,
@@ -54,6 +58,7 @@ pub struct Context {
     pub(super) deploy_key: Option<DeployKey>,
     pub(super) registry: Option<RegistryCredential>,
     pub(super) pending_key: Option<StoredKey>,
+    pub(super) publication: Option<Publication>,
     pub(super) revision: Option<String>,
     pub(super) cluster: Option<ClusterDescription>,
     pub(super) kubernetes: Option<Kubernetes>,
@@ -61,7 +66,7 @@ pub struct Context {
     pub(super) applied: Vec<String>,
     pub(super) created: u64,
     pub(super) kept: Vec<String>,
-    pub(super) scheduled: Vec<String>,
+    pub(super) remains: Remains,
 }
 
 impl Context {
@@ -85,6 +90,7 @@ impl Context {
             cancellation,
             sandbox: None,
             aws: None,
+            program: None,
             workspace: None,
             cloud: None,
             mirror: None,
@@ -96,6 +102,7 @@ impl Context {
             deploy_key: None,
             registry: None,
             pending_key: None,
+            publication: None,
             revision: None,
             cluster: None,
             kubernetes: None,
@@ -103,7 +110,7 @@ impl Context {
             applied: Vec::new(),
             created: 0,
             kept: Vec::new(),
-            scheduled: Vec::new(),
+            remains: Remains::default(),
         }
     }
 
@@ -127,6 +134,10 @@ impl Context {
 
     pub(super) fn tree(&self) -> Result<&Tree> {
         self.tree.as_ref().ok_or_else(|| missing("the rendered tree"))
+    }
+
+    pub(super) fn program(&self) -> Result<&Program> {
+        self.program.as_ref().ok_or_else(|| missing("the Terraform program"))
     }
 
     pub(super) fn workspace(&self) -> Result<&Workspace> {

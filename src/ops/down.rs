@@ -1,26 +1,39 @@
 mod cluster;
 mod credentials;
+mod hanging;
+mod sweep;
 
 use serde::Serialize;
 
-use self::cluster::{FindCluster, RemoveAddons, RemoveArgoCd, RemoveCloudObjects, RemoveWorkloads};
+use self::cluster::{FindCluster, RemoveAddons, RemoveArgoCd, RemoveCloudObjects, RemoveWorkloads, StopSelfHealing};
 use self::credentials::{RemoveCredentials, RevokeDeployKey};
+pub(super) use self::sweep::{Remains, alongside};
+use self::sweep::{RemoveOrphans, Sweep};
 use super::Context;
+use super::backend::FindState;
 use super::cloud::CloudWorkspace;
 use super::infrastructure::{ApplyStep, CheckAccess, PlanStep, Purpose};
 use super::render::{FetchManifest, WriteTree};
 use super::sandbox::{Attach, sandbox_dir};
 use crate::aws::Leftover;
 use crate::error::{Error, ErrorKind, Result, remove_file};
-use crate::workflow::{Event, Journal, Lock, Outcome, Probe, Progress, Step, StepFuture, Steps, perform};
+use crate::workflow::{Event, Journal, Lock, Probe, Progress, Step, StepFuture, Steps, perform};
 
 /// What `down` left behind.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct DownSummary {
     /// How many steps changed something.
     pub changed: usize,
-    /// What is still on AWS and should not be.
+    /// What no state knew of, and was removed.
+    pub removed: Vec<Leftover>,
+    /// What is still on AWS and should not be, in the order in which it can be removed.
     pub aws: Vec<Leftover>,
+    /// What is kept on AWS because the user said so.
+    pub kept: Vec<Leftover>,
+    /// What is on AWS and may be the environment's, or not.
+    pub doubtful: Vec<Leftover>,
+    /// What could not be looked at.
+    pub unseen: Vec<String>,
     /// What is still in the cluster, as far as one is left to look into.
     pub cluster: Vec<String>,
     /// What AWS keeps for a while and then removes by itself.
@@ -29,6 +42,9 @@ pub struct DownSummary {
     pub sandbox_stopped: bool,
     /// Whether there was anything at all.
     pub was_there: bool,
+    /// Whether nothing is left that should not be, as far as everything could be looked for.
+    #[serde(skip)]
+    pub clean: bool,
 }
 
 /// Takes an environment away.
@@ -58,11 +74,9 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
             forget_private_files(context)?;
             return Ok(DownSummary {
                 changed: stopped.killed.len(),
-                aws: Vec::new(),
-                cluster: Vec::new(),
-                scheduled: Vec::new(),
-                sandbox_stopped: false,
                 was_there: !stopped.killed.is_empty(),
+                clean: true,
+                ..DownSummary::default()
             });
         }
         context.options.purge = true;
@@ -74,19 +88,23 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
     let rest: Steps<Context> = vec![
         Box::new(FetchManifest),
         Box::new(WriteTree),
+        Box::new(FindState),
         Box::new(Agree {
             agreed: agreed || sandbox,
         }),
         Box::new(FindCluster),
+        Box::new(StopSelfHealing),
         Box::new(RemoveWorkloads),
         Box::new(RemoveCloudObjects),
         Box::new(RemoveAddons),
         Box::new(RemoveArgoCd),
+        Box::new(RemoveOrphans),
         Box::new(PlanStep { destroy: true }),
         Box::new(ApplyStep {
             destroy: true,
             agreed: true,
         }),
+        Box::new(Sweep),
         Box::new(RevokeDeployKey),
         Box::new(RemoveCredentials),
     ];
@@ -94,39 +112,18 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
     let reporter = context.reporter.clone();
     let cancellation = context.cancellation.clone();
     let changed = perform(&steps, context, &mut journal, reporter.as_ref(), &cancellation).await?;
-    let progress = Progress::new(reporter.as_ref(), "sweep");
-    reporter.report(Event::StepStarted {
-        step: "sweep",
-        describe: "look for what is left".into(),
-    });
-    let started = std::time::Instant::now();
-    progress.say("asking AWS");
-    let (aws, keys) = context.aws()?.leftovers(&context.environment.names).await?;
-    context.scheduled.extend(
-        keys.into_iter()
-            .map(|(arn, date)| format!("{arn} is deleted on {}", date.strftime("%Y-%m-%d"))),
-    );
     // What was in a cluster that is gone is gone; the sandbox's control plane outlives its cluster.
     let cluster = if sandbox {
         std::mem::take(&mut context.kept)
     } else {
         Vec::new()
     };
-    let detail = match aws.len() + cluster.len() {
-        0 => "nothing".to_owned(),
-        n => format!("{n} things"),
-    };
-    reporter.report(Event::StepFinished {
-        step: "sweep",
-        outcome: Outcome::Unchanged,
-        detail,
-        elapsed: started.elapsed(),
-    });
     let started_by_up = context
         .sandbox
         .as_ref()
         .is_some_and(|s| s.started_by == mfsre_sandbox::StartedBy::Up);
-    let clean = aws.is_empty();
+    let remains = std::mem::take(&mut context.remains);
+    let clean = remains.left.is_empty() && remains.unasked.is_empty();
     if started_by_up && clean {
         mfsre_sandbox::stop(&sandbox_dir(&context.project, &context.environment)).await?;
         super::sandbox::forget_state(&context.project, &context.environment)?;
@@ -136,11 +133,16 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
     }
     Ok(DownSummary {
         changed,
-        aws,
+        removed: remains.removed.into_iter().collect(),
+        aws: remains.left,
+        kept: remains.kept,
+        doubtful: remains.doubtful,
+        unseen: remains.unseen.into_iter().chain(remains.unasked).collect(),
         cluster,
-        scheduled: std::mem::take(&mut context.scheduled),
+        scheduled: remains.scheduled,
         sandbox_stopped: started_by_up && clean,
         was_there: changed > 0,
+        clean,
     })
 }
 

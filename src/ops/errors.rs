@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind};
 use crate::git::{CheckoutError, GitError, HostError, KeyError, TokenError};
 use crate::kubernetes::KubernetesError;
 use crate::render::RenderError;
-use crate::terraform::TerraformError;
+use crate::terraform::{StateLock, TerraformError};
 use crate::tfe::{TfeError, Trouble};
 
 impl From<TfeError> for Error {
@@ -154,6 +154,15 @@ impl From<RenderError> for Error {
 
 impl From<TerraformError> for Error {
     fn from(error: TerraformError) -> Self {
+        if let Some(lock) = StateLock::of(&error) {
+            return Self::new(ErrorKind::Locked, format!("the state {} is locked", lock.path))
+                .cause(format!("by {lock}"))
+                .hint("somebody else is at work on this state: wait until they are done, and run the same command again")
+                .hint(format!(
+                    "if nobody is, because that run was killed: `terraform force-unlock {}` in infra/NAME, or the same with tofu",
+                    lock.id
+                ));
+        }
         let (message, causes) = error.retell();
         let text = causes.join("\n");
         let hint = match &error {
@@ -165,27 +174,18 @@ impl From<TerraformError> for Error {
             }
             TerraformError::TooOld { .. } => Some("install a newer one, or name another with terraform.program in the environment file".to_owned()),
             TerraformError::Interrupted { .. } => return Self::interrupted(),
-            TerraformError::Failed { .. } if text.contains("Error acquiring the state lock") => {
-                Some("somebody else is at work on this state: wait until they are done; the lock's owner is named above".to_owned())
+            TerraformError::Failed { .. } if text.contains("Saved plan is stale") => {
+                return Self::new(
+                    ErrorKind::Locked,
+                    "somebody else has changed the Terraform state since the plan was made",
+                )
+                .hint("nothing was changed by this run; run the same command again, which plans anew");
             }
-            TerraformError::Failed { .. } if text.contains("errored.tfstate") => Some(
-                "the state was not saved, because somebody changed it meanwhile: what was done is in infra/NAME/errored.tfstate. Compare it with `terraform state pull` in infra/NAME, then keep it with `terraform state push errored.tfstate`"
-                    .to_owned(),
-            ),
-            TerraformError::Failed { .. } if text.contains("Failed to query available provider packages") || text.contains("Failed to install provider") => {
-                Some("the provider registry cannot be reached: set mirrors.terraform_providers to a filesystem mirror".to_owned())
-            }
-            TerraformError::Failed { .. } if text.contains("AlreadyExists") || text.contains("already exists") => Some(
-                "it is on AWS and not in the state, as when an earlier run was interrupted while it was created: take it into the state with `terraform import ADDRESS ID` in infra/NAME, or remove it, and run the same command again"
-                    .to_owned(),
-            ),
-            TerraformError::Failed { .. } if text.contains("lock file") => {
-                Some("run `mfsre render` to restore infra/NAME/.terraform.lock.hcl, or remove it where the blueprint brings none: the next run writes it anew".to_owned())
-            }
-            TerraformError::Failed { .. } => Some("what was done so far is in the state: mend the cause and run the same command again".to_owned()),
+            TerraformError::Failed { .. } => Some(state_hint(&text).unwrap_or_else(|| failed_hint(&text).to_owned())),
             _ => None,
         };
-        let kind = if text.contains("Error acquiring the state lock") {
+        // Without its owner, for example because the lock's file cannot be read.
+        let kind = if text.contains("Error acquiring the state lock") && text.contains("PreconditionFailed") {
             ErrorKind::Locked
         } else {
             ErrorKind::Failed
@@ -193,6 +193,59 @@ impl From<TerraformError> for Error {
         let mut shown = Self::new(kind, message);
         shown.causes = causes;
         with_hint(shown, hint)
+    }
+}
+
+/// What to do when a state, or the place in which it is kept, is the trouble.
+fn state_hint(text: &str) -> Option<String> {
+    let has = |marks: &[&str]| marks.iter().any(|mark| text.contains(mark));
+    let of_s3 = has(&["operation error S3", "S3 bucket", "s3:"]);
+    let hint = if has(&["NoSuchBucket"]) {
+        "make the bucket with `mfsre backend create` and the environment's name, or correct backend.bucket and backend.region in the environment file".to_owned()
+    } else if let Some((_, rest)) = text.split_once("actual location \"") {
+        let region = rest.split('"').next().unwrap_or_default();
+        format!("the bucket is in {region}: set backend.region to that in the environment file")
+    } else if of_s3 && has(&["StatusCode: 403", "AccessDenied"]) {
+        "allow to the identity you run as (aws sts get-caller-identity): s3:ListBucket on the bucket; s3:GetObject, s3:PutObject and s3:DeleteObject on the state and its lock file KEY.tflock; kms:Decrypt and kms:GenerateDataKey on the bucket's key".to_owned()
+    } else if has(&["Unsupported state file format", "state file uses format version"]) {
+        "the state was written by a newer program than this one: install that, or name it with terraform.program in the environment file".to_owned()
+    } else if has(&["managed by newer provider version"]) {
+        "the state was written with a newer provider than the one that is locked here: take over the .terraform.lock.hcl that was used (git pull), or a newer mfsre".to_owned()
+    } else if has(&[
+        "unencrypted payload without unencrypted method",
+        "decryption failed",
+        "failed to decrypt",
+    ]) {
+        "the state is not encrypted as `backend.encryption` says: check the passphrase or the key; if the setting was changed, set it back, run `mfsre plan`, change it again and run `mfsre backend migrate`".to_owned()
+    } else if has(&["cannot import state with"]) {
+        "another state is there: nothing was written over; compare the two before one is put in place of the other"
+            .to_owned()
+    } else if has(&[
+        "dial tcp",
+        "connection refused",
+        "connection reset",
+        "i/o timeout",
+        "no such host",
+        "request send failed",
+    ]) {
+        "check the network and AWS_ENDPOINT_URL, and run the same command again; nothing is lost: a state that could not be saved is in infra/NAME/errored.tfstate, and the next run saves it".to_owned()
+    } else {
+        return None;
+    };
+    Some(hint)
+}
+
+/// What to do when anything else is.
+fn failed_hint(text: &str) -> &'static str {
+    let has = |mark: &str| text.contains(mark);
+    if has("Failed to query available provider packages") || has("Failed to install provider") {
+        "the provider registry cannot be reached: set mirrors.terraform_providers to a filesystem mirror"
+    } else if has("AlreadyExists") || has("already exists") {
+        "it is on AWS and not in the state, as when an earlier run was interrupted while it was created: take it into the state with `terraform import ADDRESS ID` in infra/NAME, or remove it, and run the same command again"
+    } else if has("lock file") {
+        "run `mfsre render` to restore infra/NAME/.terraform.lock.hcl, or remove it where the blueprint brings none: the next run writes it anew"
+    } else {
+        "what was done so far is in the state: mend the cause and run the same command again"
     }
 }
 

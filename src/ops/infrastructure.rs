@@ -1,12 +1,14 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Context;
 use super::cloud::{self, Cloud};
+use super::down::alongside;
+use super::{Context, adoption};
 use crate::config::{Blueprint, Environment};
 use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
 use crate::model::human_duration;
-use crate::terraform::{Plan, Program, ProviderMirror, TerraformError, TerraformEvent, Workspace};
+use crate::terraform::{Flavour, Plan, Program, ProviderMirror, TerraformError, TerraformEvent, Workspace};
 use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
 /// What the slowest resources usually take, in minutes, so that a person who waits knows what to expect
@@ -46,6 +48,12 @@ impl Step<Context> for CheckAccess {
         Box::pin(async move {
             progress.say("terraform");
             let program = Program::find(context.environment.terraform.program.as_deref()).await?;
+            super::backend::check_program(&program, &context.environment.backend)?;
+            if program.flavour == Flavour::OpenTofu && !context.environment.terraform.is_opentofu() {
+                progress.warn(
+                    "this is OpenTofu, and the lock file of the providers is made for Terraform: set terraform.program to tofu",
+                );
+            }
             let named = context.environment.mirrors.terraform_providers.as_deref();
             // One that happens to be on the machine is known to hold what the built-in blueprint needs, and no more.
             if named.is_some() || context.environment.blueprint == Blueprint::BuiltIn {
@@ -78,7 +86,8 @@ impl Step<Context> for CheckAccess {
                 detail.push_str(&format!(", providers from {}", mirror.path.display()));
             }
             let infra = context.project.infra(context.environment.name.as_str());
-            let environment = context.platform()?.terraform_environment();
+            let environment = super::backend::terraform_environment(context)?;
+            context.program = Some(program.clone());
             context.workspace = Some(Workspace::new(
                 program,
                 infra,
@@ -177,6 +186,11 @@ impl Step<Context> for PlanStep {
     fn probe<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Probe> {
         Box::pin(async move {
             let cancellation = context.cancellation.clone();
+            if let Some(process) = context.workspace()?.at_work() {
+                progress.note(format!(
+                    "Terraform of a run that was cut off is still at work (process {process}); waiting until it is done"
+                ));
+            }
             // Terraform reads a state only in a folder that is set up.
             context.workspace()?.init(&cancellation).await?;
             if self.destroy && context.workspace()?.state_list(&cancellation).await?.is_empty() {
@@ -190,6 +204,7 @@ impl Step<Context> for PlanStep {
                         "{address} was interrupted while it was created; it is completed, not replaced"
                     ));
                 }
+                adoption::wait_for_cluster(context, progress).await?;
                 remove_file(&mark)?;
             }
             let plan = plan_with(
@@ -312,24 +327,68 @@ impl Step<Context> for ApplyStep {
                 return Err(Error::new(ErrorKind::Interrupted, "the plan was not applied")
                     .hint("nothing was changed; `mfsre plan` shows it again"));
             }
-            let mut bar = Bar::new(plan.counts.total());
             if remote {
-                cloud::apply(context, &plan, progress, &mut |event| bar.tell(event, progress)).await?;
-                context.created = plan.counts.add;
-                return Ok(Ran::Changed(format!("{} resources", plan.counts.total())));
+                let (created, total) = (plan.counts.add, plan.counts.total());
+                let mut bar = Bar::new(total);
+                let swept = Mutex::new(BTreeSet::new());
+                let mut on_event = |event: &TerraformEvent| bar.tell(event, progress);
+                let applying = cloud::apply(context, &plan, progress, &mut on_event);
+                if self.destroy {
+                    tokio::select! {
+                        applied = applying => applied?,
+                        never = alongside(context, &swept, progress) => match never {},
+                    }
+                } else {
+                    applying.await?;
+                }
+                let swept = swept.into_inner().unwrap_or_else(PoisonError::into_inner);
+                context.remains.removed.extend(swept);
+                context.created = created;
+                return Ok(Ran::Changed(format!("{total} resources")));
             }
+            let mut plan = if self.destroy {
+                plan
+            } else {
+                adoption::clear_the_way(context, plan, progress).await?
+            };
+            let (created, total) = (plan.counts.add, plan.counts.total());
+            let mut bar = Bar::new(total);
             let cancellation = context.cancellation.clone();
-            let applied = context
-                .workspace()?
-                .apply(&plan, &cancellation, |event| bar.tell(event, progress))
-                .await;
+            let swept = Mutex::new(BTreeSet::new());
+            // Each time something in the way is taken in, the apply comes further.
+            let mut rounds = 0..total;
+            let applied = loop {
+                let applying = context
+                    .workspace()?
+                    .apply(&plan, &cancellation, |event| bar.tell(event, progress));
+                let applied = if self.destroy {
+                    tokio::select! {
+                        applied = applying => applied,
+                        never = alongside(context, &swept, progress) => match never {},
+                    }
+                } else {
+                    applying.await
+                };
+                let next = match &applied {
+                    Err(TerraformError::Failed { diagnostics, .. }) if !self.destroy && rounds.next().is_some() => {
+                        adoption::adopt(context, &plan, diagnostics, progress).await?
+                    }
+                    _ => None,
+                };
+                match next {
+                    Some(next) => plan = next,
+                    None => break applied,
+                }
+            };
+            let swept = swept.into_inner().unwrap_or_else(PoisonError::into_inner);
+            context.remains.removed.extend(swept);
             if let Err(TerraformError::Interrupted { .. }) = applied {
                 let mark = interruption_mark(context);
                 std::fs::write(&mark, "").or_cannot(|| format!("write {}", mark.display()))?;
             }
             applied?;
-            context.created = plan.counts.add;
-            Ok(Ran::Changed(format!("{} resources", plan.counts.total())))
+            context.created = created;
+            Ok(Ran::Changed(format!("{total} resources")))
         })
     }
 }

@@ -2,7 +2,9 @@
 //! nothing.
 
 mod adapter;
+mod adoption;
 mod applications;
+mod backend;
 mod bootstrap;
 mod bump;
 mod cloud;
@@ -22,6 +24,7 @@ mod sandbox;
 mod status;
 mod up;
 
+pub use backend::{BucketSummary, MigrationSummary, create_backend, migrate_backend};
 pub use bump::{BumpOptions, BumpSummary, ChangedValue, bump};
 pub use context::{Context, Options};
 pub use down::{DownSummary, down};

@@ -28,14 +28,17 @@ impl Step<Context> for Publish {
                     context.revision = Some(commit);
                     Probe::Stands(detail)
                 }
-                Publication::Differs { .. } => Probe::Needed,
+                differs @ Publication::Differs { .. } => {
+                    context.publication = Some(differs);
+                    Probe::Needed
+                }
             })
         })
     }
 
     fn run<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Ran> {
         Box::pin(async move {
-            let Publication::Differs { files, diff } = compare(context).await? else {
+            let Some(Publication::Differs { files, diff }) = context.publication.take() else {
                 return Ok(Ran::Unchanged("nothing to push".into()));
             };
             let name = context.environment.name.to_string();
@@ -56,11 +59,19 @@ impl Step<Context> for Publish {
                     .hint(format!("commit and push {all} yourself:\ngit add {all} && git commit -m 'Render {name}' && git push origin HEAD:{branch}"))
                     .hint(format!("or let mfsre do it with your own git credentials: mfsre up {name} --push")));
             }
-            let commit = repository(context)?
-                .publish(&format!(
-                    "Render {name}\n\nWritten by mfsre from environments/{name}.yaml."
-                ))
-                .await?;
+            let message = format!("Render {name}\n\nWritten by mfsre from environments/{name}.yaml.");
+            let commit = match repository(context)?.publish(&message).await {
+                // Another machine may have pushed the same in this moment.
+                Err(error) if error.is_outrun() => match compare(context).await? {
+                    Publication::Published(commit) => {
+                        let detail = format!("{branch} is at {}", short(&commit));
+                        context.revision = Some(commit);
+                        return Ok(Ran::Unchanged(detail));
+                    }
+                    Publication::Differs { .. } => repository(context)?.publish(&message).await?,
+                },
+                pushed => pushed?,
+            };
             let detail = format!("{} files pushed to {branch}, {}", files.len(), short(&commit));
             context.revision = Some(commit);
             Ok(Ran::Changed(detail))

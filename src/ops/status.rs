@@ -249,6 +249,7 @@ impl Context {
         steps.push(Box::new(super::render::FetchManifest));
         steps.push(Box::new(super::render::WriteTree));
         steps.push(Box::new(super::render::CheckBlueprint));
+        steps.push(Box::new(super::backend::FindState));
         let reporter = self.reporter.clone();
         let cancellation = self.cancellation.clone();
         perform(&steps, self, &mut journal, reporter.as_ref(), &cancellation)

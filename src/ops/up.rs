@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::adapter::AdapterCertificate;
 use super::applications::WaitHealthy;
+use super::backend::FindState;
 use super::bootstrap::{ApplyRoots, ClusterSecrets, InstallArgoCd, ReachCluster};
 use super::cloud::CloudWorkspace;
 use super::credentials::{DeployKeyStep, Password};
@@ -73,6 +74,7 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
     steps.push(Box::new(CheckBlueprint));
     // Before anything is created: whoever has to push first shall not wait for a cluster to learn it.
     steps.push(Box::new(Publish));
+    steps.push(Box::new(FindState));
     if context.environment.images.pull_secret.is_some() {
         steps.push(Box::new(ReadPullToken));
     }

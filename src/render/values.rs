@@ -188,6 +188,7 @@ pub(super) fn derived(environment: &Environment) -> Vec<(&'static str, Value)> {
             }),
         ),
         ("addons", addons(environment)),
+        ("opentofu", json!(environment.terraform.is_opentofu())),
         ("observability", observability(environment)),
     ]
 }

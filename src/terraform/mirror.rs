@@ -9,7 +9,10 @@ use super::Flavour;
 pub struct ProviderMirror {
     /// The folder that holds the registry's folder.
     pub path: PathBuf,
+    /// The registry from which the program wants its providers.
     registry: &'static str,
+    /// The registry that the mirror has them of.
+    held: &'static str,
 }
 
 /// Where administrators put software for everyone (Filesystem Hierarchy Standard 3.0).
@@ -17,46 +20,85 @@ const SHARED: [&str; 5] = ["/opt", "/usr/local/share", "/usr/share", "/usr/lib",
 
 impl ProviderMirror {
     /// The mirror at `setting`, else one that holds hashicorp/aws in a folder directly below one of the places for shared
-    /// software or the user's home.
+    /// software or the user's home. For OpenTofu a mirror of Terraform's registry does as well: a provider is the same program
+    /// for both, under another address.
     #[must_use]
     pub fn find(setting: Option<&Path>, flavour: Flavour) -> Option<Self> {
         let registry = flavour.registry();
+        let held = |path: &Path, provider: &str| {
+            let both = [registry, Flavour::Terraform.registry()];
+            both.into_iter().find(|held| path.join(held).join(provider).is_dir())
+        };
         if let Some(path) = setting {
             return Some(Self {
                 path: path.to_owned(),
                 registry,
+                held: held(path, "").unwrap_or(registry),
             });
         }
         let home = std::env::var_os("HOME").map(PathBuf::from);
-        let holds = |dir: &Path| dir.join(registry).join("hashicorp/aws").is_dir();
         SHARED
             .iter()
             .map(PathBuf::from)
             .chain(home)
             .filter_map(|place| std::fs::read_dir(place).ok())
             .flat_map(|entries| entries.flatten().map(|e| e.path()).collect::<Vec<_>>())
-            .find(|dir| holds(dir))
-            .map(|path| Self { path, registry })
+            .find_map(|path| {
+                let held = held(&path, "hashicorp/aws")?;
+                Some(Self { path, registry, held })
+            })
     }
 
     /// The providers in the mirror, as `NAMESPACE/TYPE`; hashicorp/aws always is one.
     fn providers(&self) -> BTreeSet<String> {
-        let below = |dir: PathBuf| std::fs::read_dir(dir).into_iter().flatten().flatten();
         let mut found = BTreeSet::from(["hashicorp/aws".to_owned()]);
-        for namespace in below(self.path.join(self.registry)).filter(|e| e.path().is_dir()) {
-            for kind in below(namespace.path()).filter(|e| e.path().is_dir()) {
-                let name = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+        for namespace in folders(&self.path.join(self.held)) {
+            for kind in folders(&namespace) {
                 found.insert(format!("{}/{}", name(&namespace), name(&kind)));
             }
         }
         found
     }
 
-    /// A CLI configuration that takes the providers in the mirror from there and any other from its registry.
-    #[must_use]
-    pub fn cli_configuration(&self) -> String {
+    /// The mirror under the addresses that the program wants. Where it has them under another registry's, `links` becomes a
+    /// mirror of links to its packages; folders above a package cannot be links.
+    fn under_wanted_addresses(&self, links: &Path) -> std::io::Result<PathBuf> {
+        if self.held == self.registry {
+            return Ok(self.path.clone());
+        }
+        match std::fs::remove_dir_all(links) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Relative to the working folder of this process, which the program does not have.
+        let held = std::path::absolute(self.path.join(self.held))?;
+        for provider in self.providers() {
+            let (from, to) = (held.join(&provider), links.join(self.registry).join(&provider));
+            // A package is a zip among the versions, or a folder in one of them.
+            for version in std::iter::once(from.clone()).chain(folders(&from)) {
+                let unpacked = version != from;
+                for package in entries(&version) {
+                    let zip = package.extension().is_some_and(|e| e == "zip");
+                    if unpacked && package.is_dir() || !unpacked && zip {
+                        let place = version.strip_prefix(&from).unwrap_or(Path::new(""));
+                        let dir = to.join(place);
+                        std::fs::create_dir_all(&dir)?;
+                        std::os::unix::fs::symlink(&package, dir.join(name(&package)))?;
+                    }
+                }
+            }
+        }
+        Ok(links.to_owned())
+    }
+
+    /// A CLI configuration that takes the providers in the mirror from there and any other from its registry. `links` is a
+    /// folder for links, which is made anew where they are needed.
+    ///
+    /// # Errors
+    /// The links cannot be made.
+    pub fn cli_configuration(&self, links: &Path) -> std::io::Result<String> {
         let path = self
-            .path
+            .under_wanted_addresses(links)?
             .display()
             .to_string()
             .replace('\\', "\\\\")
@@ -65,8 +107,21 @@ impl ProviderMirror {
         let providers = self.providers();
         let include: Vec<String> = providers.iter().map(|p| format!("\"{}/{p}\"", self.registry)).collect();
         let include = include.join(", ");
-        format!(
+        Ok(format!(
             "# Generated by mfsre for its own calls of Terraform.\nprovider_installation {{\n  filesystem_mirror {{\n    path    = \"{path}\"\n    include = [{include}]\n  }}\n  direct {{\n    exclude = [{include}]\n  }}\n}}\n"
-        )
+        ))
     }
+}
+
+fn entries(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+fn folders(dir: &Path) -> Vec<PathBuf> {
+    entries(dir).into_iter().filter(|path| path.is_dir()).collect()
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }

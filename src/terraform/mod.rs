@@ -1,15 +1,21 @@
 //! Drives Terraform or OpenTofu: a clean environment, machine-readable output, saved plans only, and one SIGINT.
 
+mod encryption;
 mod event;
+mod lock;
 mod mirror;
 mod program;
 mod run;
+mod state;
 mod workspace;
 
+pub use encryption::{Encryption, NoPassphrase, VARIABLE as ENCRYPTION_VARIABLE, json_literal};
 pub use event::{DiagnosticEvent, TerraformEvent};
+pub use lock::StateLock;
 pub use mirror::ProviderMirror;
 pub use program::{Flavour, Program};
-pub use workspace::{Plan, PlanCounts, Workspace};
+pub use state::State;
+pub use workspace::{Import, Plan, PlanCounts, Workspace};
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +58,14 @@ pub enum TerraformError {
         diagnostics: Vec<DiagnosticEvent>,
         /// The end of what it printed besides.
         output: String,
+    },
+    /// Somebody else holds the lock of the state.
+    #[error("{command} did not get the lock of the state")]
+    Locked {
+        /// The command.
+        command: String,
+        /// The lock.
+        lock: StateLock,
     },
     /// The user stopped it.
     #[error("{command} was stopped")]

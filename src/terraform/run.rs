@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use tokio::io::AsyncWriteExt as _;
+
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::lock::Runs;
 use super::{DiagnosticEvent, Program, TerraformError, TerraformEvent};
 use crate::cancellation::Cancellation;
 use crate::child::ChildEnvironment;
@@ -35,19 +38,21 @@ pub(super) struct Finished {
 impl Call<'_> {
     /// The command as a person would name it.
     pub(super) fn name(&self) -> String {
-        format!(
-            "{} {}",
-            self.program.flavour.name(),
-            self.arguments.first().map_or("", String::as_str)
-        )
+        let mut name = self.program.flavour.name().to_owned();
+        for word in self.arguments.iter().take_while(|a| !a.starts_with('-')).take(2) {
+            name.push(' ');
+            name.push_str(word);
+        }
+        name
     }
 
     /// Runs it; each line that is an event is handed to `on_event`. On cancellation the program gets one SIGINT and is
-    /// waited for.
+    /// waited for. It is noted among `runs`, for one that takes the lock of the state.
     pub(super) async fn run(
         &self,
         cancellation: &Cancellation,
         mut on_event: impl FnMut(&TerraformEvent) + Send,
+        runs: Option<&mut Runs>,
     ) -> Result<Finished, TerraformError> {
         let subcommand = self.arguments.first().map_or("run", String::as_str);
         let out = self.private.join(format!("terraform-{subcommand}.out"));
@@ -67,6 +72,9 @@ impl Call<'_> {
                 program: self.program.path.display().to_string(),
                 source,
             })?;
+        if let (Some(runs), Some(pid)) = (runs, child.id()) {
+            runs.begin(pid, &out);
+        }
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         let mut follower = Follower::open(&out)?;
         let mut diagnostics = Vec::new();
@@ -105,22 +113,79 @@ impl Call<'_> {
         })
     }
 
+    /// Gives it `input`, and returns what it prints; nothing of either is written to a file. For calls that may end when
+    /// this process does: they read only, or write nothing before the input is complete.
+    pub(super) async fn pipe(&self, input: &str, cancellation: &Cancellation) -> Result<String, TerraformError> {
+        let io = |source| TerraformError::Io {
+            what: format!("talk to {}", self.name()),
+            source,
+        };
+        let mut child = tokio::process::Command::new(&self.program.path)
+            .args(&self.arguments)
+            .current_dir(self.dir)
+            .env_clear()
+            .envs(self.environment.iter())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|source| TerraformError::Unusable {
+                program: self.program.path.display().to_string(),
+                source,
+            })?;
+        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let stdin = child.stdin.take();
+        let feed = async move {
+            // A program that refuses before it has read everything says why by itself.
+            if let Some(mut stdin) = stdin {
+                let _ = stdin.write_all(input.as_bytes()).await;
+            }
+        };
+        let work = async { tokio::join!(feed, child.wait_with_output()).1 };
+        tokio::pin!(work);
+        let mut interrupted = false;
+        let output = loop {
+            tokio::select! {
+                output = &mut work => break output.map_err(io)?,
+                () = cancellation.cancelled(), if !interrupted => {
+                    interrupted = true;
+                    if let Some(pid) = pid {
+                        // It may have ended by itself in this moment.
+                        let _ = kill_process(pid, Signal::INT);
+                    }
+                }
+            }
+        };
+        if interrupted {
+            return Err(TerraformError::Interrupted { command: self.name() });
+        }
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(TerraformError::Failed {
+            command: self.name(),
+            diagnostics: Vec::new(),
+            output: tail(&String::from_utf8_lossy(&output.stderr)),
+        })
+    }
+
     /// Runs it and expects exit status 0 or one of `also`.
     pub(super) async fn expect(
         &self,
         also: &[i32],
         cancellation: &Cancellation,
         on_event: impl FnMut(&TerraformEvent) + Send,
+        runs: Option<&mut Runs>,
     ) -> Result<Finished, TerraformError> {
-        let finished = self.run(cancellation, on_event).await?;
+        let finished = self.run(cancellation, on_event, runs).await?;
         if finished.status.success() || finished.status.code().is_some_and(|c| also.contains(&c)) {
             return Ok(finished);
         }
         let subcommand = self.arguments.first().map_or("run", String::as_str);
         let stderr =
             std::fs::read_to_string(self.private.join(format!("terraform-{subcommand}.err"))).unwrap_or_default();
-        let tail: Vec<&str> = stderr.lines().filter(|l| !l.trim().is_empty()).collect();
-        let output = tail[tail.len().saturating_sub(20)..].join("\n");
+        let output = tail(&stderr);
         Err(TerraformError::Failed {
             command: self.name(),
             diagnostics: finished
@@ -131,6 +196,12 @@ impl Call<'_> {
             output,
         })
     }
+}
+
+/// The last lines, without empty ones.
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().filter(|l| !l.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
 }
 
 fn create(path: &PathBuf) -> Result<File, TerraformError> {

@@ -3,14 +3,19 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::event::Changes;
+use super::lock::{Runs, StateLock};
 use super::run::{Call, Finished};
-use super::{Flavour, Program, ProviderMirror, TerraformError, TerraformEvent};
+use super::{Program, ProviderMirror, State, TerraformError, TerraformEvent};
 use crate::cancellation::Cancellation;
 use crate::child::ChildEnvironment;
+
+/// How long a command waits for the lock of a state: as long as others hold it for a moment, such as to plan a small
+/// change. Who waits longer wants to know for whom.
+pub(super) const LOCK_TIMEOUT: &str = "-lock-timeout=10s";
 
 /// A root module and the program that runs it.
 #[derive(Debug)]
@@ -23,6 +28,15 @@ pub struct Workspace {
     cloud: bool,
     /// Whether the CLI configuration is one of our own, in place of the user's.
     own_configuration: bool,
+}
+
+/// A resource that stands and is to be taken into the state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    /// Its address in the configuration.
+    pub address: String,
+    /// By which the provider finds it.
+    pub id: String,
 }
 
 /// What a plan would do.
@@ -84,10 +98,13 @@ impl Workspace {
         {
             own_configuration = true;
             let path = private.join("terraform.rc");
-            std::fs::write(&path, mirror.cli_configuration()).map_err(|source| TerraformError::Io {
-                what: format!("write {}", path.display()),
-                source,
-            })?;
+            let configuration = mirror.cli_configuration(&private.join("providers"));
+            configuration
+                .and_then(|text| std::fs::write(&path, text))
+                .map_err(|source| TerraformError::Io {
+                    what: format!("write {}", path.display()),
+                    source,
+                })?;
             environment.set("TF_CLI_CONFIG_FILE", path);
         }
         Ok(Self {
@@ -100,29 +117,65 @@ impl Workspace {
         })
     }
 
-    /// Says that the root module has a `cloud` block for this host. Where the user's CLI configuration, in which Terraform
-    /// would find the token, is not read, Terraform gets it in the variable that is made for it.
-    pub fn use_cloud(&mut self, hostname: &str, token: &SecretString) {
+    /// Says that the root module has a `cloud` block. Where the user's CLI configuration, in which Terraform would find the
+    /// token, is not read, Terraform gets it in the variable that is made for the host's.
+    pub fn use_cloud(&mut self, hostname: &str, token: Option<&SecretString>) {
         self.cloud = true;
-        if self.own_configuration {
+        if let Some(token) = token
+            && self.own_configuration
+        {
             let name = format!("TF_TOKEN_{}", hostname.replace('-', "__").replace('.', "_"));
             self.environment.set(&name, token.expose_secret());
         }
     }
 
-    /// The program.
-    #[must_use]
-    pub fn program(&self) -> &Program {
-        &self.program
-    }
-
-    fn call(&self, arguments: &[&str]) -> Call<'_> {
+    pub(super) fn call(&self, arguments: &[&str]) -> Call<'_> {
         Call {
             program: &self.program,
             dir: &self.dir,
             environment: &self.environment,
             private: &self.private,
             arguments: arguments.iter().map(|a| (*a).to_owned()).collect(),
+        }
+    }
+
+    /// The process of a Terraform that an earlier run left at work when it was killed.
+    #[must_use]
+    pub fn at_work(&self) -> Option<u32> {
+        Runs::read(&self.private).at_work()
+    }
+
+    /// A call that takes the lock of the state. It waits for a Terraform of an earlier run, and takes a lock away that one left
+    /// behind when it died.
+    async fn locking(
+        &self,
+        arguments: &[&str],
+        also: &[i32],
+        cancellation: &Cancellation,
+        mut on_event: impl FnMut(&TerraformEvent) + Send,
+    ) -> Result<Finished, TerraformError> {
+        let call = self.call(arguments);
+        let mut broken = false;
+        loop {
+            Runs::read(&self.private).wait(cancellation).await;
+            let mut runs = Runs::read(&self.private);
+            let finished = call.expect(also, cancellation, &mut on_event, Some(&mut runs)).await;
+            let lock = match &finished {
+                Ok(_) => {
+                    runs.forget();
+                    return finished;
+                }
+                Err(error) => StateLock::of(error),
+            };
+            let Some(lock) = lock else { return finished };
+            if broken || !runs.left(&lock) {
+                let command = call.name();
+                return Err(TerraformError::Locked { command, lock });
+            }
+            broken = true;
+            self.call(&["force-unlock", "-force", &lock.id])
+                .expect(&[], cancellation, |_| {}, None)
+                .await?;
         }
     }
 
@@ -138,26 +191,52 @@ impl Workspace {
             return Ok(());
         }
         let mut arguments = vec!["init", "-input=false", "-no-color"];
-        // A `cloud` block refuses it and does not need it.
-        if !self.cloud {
+        if self.cloud {
+            self.forget_other_backend()?;
+        } else {
             arguments.push("-reconfigure");
         }
-        if self.program.flavour == Flavour::Terraform && self.lock_is_rendered() {
-            // This lock file is complete for every platform, so that nothing may be added to it. OpenTofu has a registry of
-            // its own and adds its entries.
+        if self.lock_is_rendered() {
+            // This lock file is complete for every platform, so that nothing may be added to it.
             arguments.push("-lockfile=readonly");
         }
-        self.call(&arguments).expect(&[], cancellation, |_| {}).await?;
+        self.call(&arguments).expect(&[], cancellation, |_| {}, None).await?;
         std::fs::write(&stamp_path, self.fingerprint()?).map_err(|source| TerraformError::Io {
             what: format!("write {}", stamp_path.display()),
             source,
         })
     }
 
-    /// Whether the lock file comes from the blueprint. Where it brings none, Terraform writes one, whose first lines say so.
+    /// What `-reconfigure` does, which a `cloud` block refuses: Terraform shall not want to move a state by itself.
+    fn forget_other_backend(&self) -> Result<(), TerraformError> {
+        let io = |path: &Path| {
+            let what = format!("move {} away", path.display());
+            move |source| TerraformError::Io { what, source }
+        };
+        let set_up = self.dir.join(".terraform/terraform.tfstate");
+        if let Ok(text) = std::fs::read(&set_up) {
+            let found: Value = serde_json::from_slice(&text).unwrap_or_default();
+            if found["backend"]["type"] != "cloud" {
+                std::fs::remove_file(&set_up).map_err(io(&set_up))?;
+            }
+        }
+        // Of a local state that was moved to the host, only the word where to is left.
+        let local = self.dir.join("terraform.tfstate");
+        if let Ok(text) = std::fs::read_to_string(&local)
+            && State::read(text).is_ok_and(|state| state.moved_to.is_some())
+        {
+            std::fs::rename(&local, self.private.join("moved.tfstate")).map_err(io(&local))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the lock file comes from the blueprint and is for this program. Where the blueprint brings none, Terraform
+    /// writes one, whose first lines say so.
     fn lock_is_rendered(&self) -> bool {
-        std::fs::read_to_string(self.dir.join(".terraform.lock.hcl"))
-            .is_ok_and(|text| text.lines().take(5).any(|line| line.contains("Generated by mfsre")))
+        let ours = format!("provider \"{}/", self.program.flavour.registry());
+        std::fs::read_to_string(self.dir.join(".terraform.lock.hcl")).is_ok_and(|text| {
+            text.lines().take(5).any(|line| line.contains("Generated by mfsre")) && text.contains(&ours)
+        })
     }
 
     /// What `init` depends on.
@@ -187,7 +266,10 @@ impl Workspace {
             let mut files: Vec<PathBuf> = entries
                 .flatten()
                 .map(|e| e.path())
-                .filter(|p| p.extension().is_some_and(|e| e == "tf" || e == "hcl"))
+                .filter(|p| {
+                    let name = p.file_name().unwrap_or_default().to_string_lossy();
+                    [".tf", ".tf.json", ".hcl"].iter().any(|ending| name.ends_with(ending))
+                })
                 .collect();
             files.sort();
             for file in files {
@@ -205,6 +287,51 @@ impl Workspace {
         &self,
         name: &str,
         destroy: bool,
+        cancellation: &Cancellation,
+        on_event: impl FnMut(&TerraformEvent) + Send,
+    ) -> Result<Plan, TerraformError> {
+        let arguments: &[&str] = if destroy { &["-destroy"] } else { &[] };
+        self.save_plan(name, arguments, &[], cancellation, on_event).await
+    }
+
+    /// Plans with `imports` taken into the state when the plan is applied
+    /// (<https://developer.hashicorp.com/terraform/language/import>).
+    ///
+    /// # Errors
+    /// It failed; one of them is not there, for example.
+    pub async fn plan_importing(
+        &self,
+        name: &str,
+        imports: &[Import],
+        cancellation: &Cancellation,
+        on_event: impl FnMut(&TerraformEvent) + Send,
+    ) -> Result<Plan, TerraformError> {
+        self.save_plan(name, &[], imports, cancellation, on_event).await
+    }
+
+    /// Plans the removal of what is at `addresses`, and of what depends on it.
+    ///
+    /// # Errors
+    /// It failed.
+    pub async fn plan_removal(
+        &self,
+        name: &str,
+        addresses: &[String],
+        cancellation: &Cancellation,
+        on_event: impl FnMut(&TerraformEvent) + Send,
+    ) -> Result<Plan, TerraformError> {
+        let targets: Vec<String> = addresses.iter().map(|a| format!("-target={a}")).collect();
+        let arguments: Vec<&str> = std::iter::once("-destroy")
+            .chain(targets.iter().map(String::as_str))
+            .collect();
+        self.save_plan(name, &arguments, &[], cancellation, on_event).await
+    }
+
+    async fn save_plan(
+        &self,
+        name: &str,
+        further: &[&str],
+        imports: &[Import],
         cancellation: &Cancellation,
         on_event: impl FnMut(&TerraformEvent) + Send,
     ) -> Result<Plan, TerraformError> {
@@ -226,24 +353,42 @@ impl Workspace {
             "plan",
             "-json",
             "-input=false",
-            "-lock-timeout=300s",
+            LOCK_TIMEOUT,
             "-detailed-exitcode",
             &out,
         ];
-        if destroy {
-            arguments.push("-destroy");
+        arguments.extend(further);
+        // Import blocks have to lie beside the configuration, of which the saved plan keeps a copy. A run that was killed may have
+        // left some, which nobody has looked at.
+        let blocks = self.dir.join("mfsre_import.tf.json");
+        let io = |result: std::io::Result<()>, what: &str| match result {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                let what = format!("{what} {}", blocks.display());
+                Err(TerraformError::Io { what, source })
+            }
+            _ => Ok(()),
+        };
+        if imports.is_empty() {
+            io(std::fs::remove_file(&blocks), "remove")?;
+        } else {
+            let import: Vec<Value> = imports.iter().map(|i| json!({ "to": i.address, "id": i.id })).collect();
+            io(
+                std::fs::write(&blocks, json!({ "import": import }).to_string()),
+                "write",
+            )?;
         }
         let mut counts = Changes::default();
         let mut on_event = on_event;
-        let Finished { status, .. } = self
-            .call(&arguments)
-            .expect(&[2], cancellation, |event| {
+        let planned = self
+            .locking(&arguments, &[2], cancellation, |event| {
                 if let TerraformEvent::ChangeSummary { changes } = event {
                     counts = *changes;
                 }
                 on_event(event);
             })
-            .await?;
+            .await;
+        io(std::fs::remove_file(&blocks), "remove")?;
+        let Finished { status, .. } = planned?;
         let counts = PlanCounts {
             add: counts.add,
             change: counts.change,
@@ -262,9 +407,9 @@ impl Workspace {
     /// It failed.
     pub async fn show(&self, plan: &Path, cancellation: &Cancellation) -> Result<Value, TerraformError> {
         let plan = plan.display().to_string();
-        let call = self.call(&["show", "-json", &plan]);
-        let finished = call.expect(&[], cancellation, |_| {}).await?;
-        serde_json::from_str(&finished.stdout).map_err(|source| TerraformError::Output {
+        let call = self.call(&["show", "-no-color", "-json", &plan]);
+        let text = call.pipe("", cancellation).await?;
+        serde_json::from_str(&text).map_err(|source| TerraformError::Output {
             command: call.name(),
             source,
         })
@@ -281,9 +426,13 @@ impl Workspace {
         on_event: impl FnMut(&TerraformEvent) + Send,
     ) -> Result<(), TerraformError> {
         let path = plan.path.display().to_string();
-        self.call(&["apply", "-json", "-input=false", "-lock-timeout=300s", &path])
-            .expect(&[], cancellation, on_event)
-            .await?;
+        self.locking(
+            &["apply", "-json", "-input=false", LOCK_TIMEOUT, &path],
+            &[],
+            cancellation,
+            on_event,
+        )
+        .await?;
         // A plan that was applied cannot be applied again.
         let _ = std::fs::remove_file(&plan.path);
         Ok(())
@@ -294,7 +443,7 @@ impl Workspace {
     /// # Errors
     /// It failed.
     pub async fn state_list(&self, cancellation: &Cancellation) -> Result<Vec<String>, TerraformError> {
-        let finished = self.call(&["state", "list"]).run(cancellation, |_| {}).await?;
+        let finished = self.call(&["state", "list"]).run(cancellation, |_| {}, None).await?;
         // With no state at all the command fails, and there is nothing in it.
         Ok(finished
             .stdout
@@ -314,9 +463,9 @@ impl Workspace {
     /// # Errors
     /// A command failed.
     pub async fn untaint(&self, cancellation: &Cancellation) -> Result<Vec<String>, TerraformError> {
-        let call = self.call(&["show", "-json"]);
-        let finished = call.expect(&[], cancellation, |_| {}).await?;
-        let state: Value = serde_json::from_str(&finished.stdout).map_err(|source| TerraformError::Output {
+        let call = self.call(&["show", "-no-color", "-json"]);
+        let text = call.pipe("", cancellation).await?;
+        let state: Value = serde_json::from_str(&text).map_err(|source| TerraformError::Output {
             command: call.name(),
             source,
         })?;
@@ -332,13 +481,13 @@ impl Workspace {
             );
         }
         for address in &addresses {
-            let mut arguments = vec!["untaint", "-no-color", "-lock-timeout=300s"];
+            let mut arguments = vec!["untaint", "-no-color", LOCK_TIMEOUT];
             if self.cloud {
                 // The version that the workspace is set to is for runs at the host.
                 arguments.push("-ignore-remote-version");
             }
             arguments.push(address);
-            self.call(&arguments).expect(&[], cancellation, |_| {}).await?;
+            self.locking(&arguments, &[], cancellation, |_| {}).await?;
         }
         Ok(addresses)
     }
@@ -348,9 +497,9 @@ impl Workspace {
     /// # Errors
     /// It failed.
     pub async fn outputs(&self, cancellation: &Cancellation) -> Result<Value, TerraformError> {
-        let call = self.call(&["output", "-json"]);
-        let finished = call.expect(&[], cancellation, |_| {}).await?;
-        serde_json::from_str(&finished.stdout).map_err(|source| TerraformError::Output {
+        let call = self.call(&["output", "-no-color", "-json"]);
+        let text = call.pipe("", cancellation).await?;
+        serde_json::from_str(&text).map_err(|source| TerraformError::Output {
             command: call.name(),
             source,
         })

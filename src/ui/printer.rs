@@ -101,6 +101,15 @@ impl Printer {
         }
     }
 
+    /// Has GitHub Actions show asterisks in place of `secret`, which is one line, wherever it comes up in the job's log from here on. The runner
+    /// reads this on standard error too, so what a program reads on standard output stays as it is
+    /// (<https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands#masking-a-value-in-a-log>).
+    pub fn mask(&self, secret: &str) {
+        if std::env::var_os("GITHUB_ACTIONS").is_some_and(|v| v == "true") {
+            self.diagnostic(&format!("::add-mask::{}\n", secret.replace('%', "%25")));
+        }
+    }
+
     /// Prints to standard error.
     pub fn diagnostic(&self, text: &str) {
         // With standard error closed there is nowhere left to say so.

@@ -1,5 +1,7 @@
 //! What the tests share: a project in a folder of its own, and the program in an environment of its own.
 
+pub(crate) mod report;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -3,7 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign};
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign,
+};
 use aws_sigv4::sign::v4;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -43,12 +45,16 @@ impl Aws {
 
     fn send(&self, service: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
         let identity = self.credentials.clone().into();
+        let mut settings = SigningSettings::default();
+        if service == "s3" {
+            settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+        }
         let parameters = v4::SigningParams::builder()
             .identity(&identity)
             .region("eu-west-1")
             .name(service)
             .time(SystemTime::now())
-            .settings(SigningSettings::default())
+            .settings(settings)
             .build()
             .unwrap()
             .into();
@@ -98,13 +104,24 @@ impl Aws {
         }
     }
 
-    /// The text of every element `element` in the answer to a call of the Query protocol.
-    fn query(&self, service: &str, form: &[(&str, &str)], element: &str) -> Vec<String> {
+    /// A call of a service that speaks the Query protocol: status and answer.
+    pub(crate) fn try_query(&self, service: &str, form: &[(&str, &str)]) -> (u16, String) {
         let body = url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs(form)
             .finish();
         let headers = [("content-type", "application/x-www-form-urlencoded; charset=utf-8")];
-        let (status, text) = self.send(service, "POST", "/", &headers, &body);
+        self.send(service, "POST", "/", &headers, &body)
+    }
+
+    /// Removes a cluster, as somebody does it by hand.
+    pub(crate) fn delete_cluster(&self, name: &str) {
+        let (status, text) = self.send("eks", "DELETE", &format!("/clusters/{name}"), &[], "");
+        assert_eq!(status, 200, "{text}");
+    }
+
+    /// The text of every element `element` in the answer to a call of the Query protocol.
+    pub(crate) fn query(&self, service: &str, form: &[(&str, &str)], element: &str) -> Vec<String> {
+        let (status, text) = self.try_query(service, form);
         assert_eq!(status, 200, "{form:?}: {text}");
         let opening = format!("<{element}>");
         text.split(&opening)
@@ -132,6 +149,16 @@ impl Aws {
         found.sort();
         found.dedup();
         found
+    }
+
+    /// An object, or a part of a bucket's configuration; none where there is no such thing.
+    pub(crate) fn s3(&self, path: &str) -> Option<String> {
+        let (status, text) = self.send("s3", "GET", path, &[], "");
+        match status {
+            200 => Some(text),
+            404 => None,
+            _ => panic!("{path}: {status} {text}"),
+        }
     }
 
     pub(crate) fn secret(&self, name: &str) -> Result<Value, String> {

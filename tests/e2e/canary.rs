@@ -36,6 +36,11 @@ impl Canary {
         Self { forms, automaton }
     }
 
+    /// How many byte strings are looked for.
+    pub(crate) fn forms(&self) -> usize {
+        self.forms.len()
+    }
+
     /// Every form in which a secret stands in `text`.
     pub(crate) fn search(&self, place: &str, text: &[u8]) -> Vec<Find> {
         let mut finds: Vec<Find> = self
@@ -51,11 +56,11 @@ impl Canary {
         finds
     }
 
-    /// Searches every file below `dir` but those below one of `except`; plan files are opened. Returns how many bytes were
-    /// searched as well.
-    pub(crate) fn search_files(&self, dir: &Path, except: &[PathBuf]) -> (Vec<Find>, u64) {
+    /// Searches every file below `dir` but those below one of `except`; plan files are opened. Returns how many files
+    /// were searched as well.
+    pub(crate) fn search_files(&self, dir: &Path, except: &[PathBuf]) -> (Vec<Find>, usize) {
         let mut finds = Vec::new();
-        let mut bytes = 0;
+        let mut files = 0;
         let mut pending = vec![dir.to_owned()];
         while let Some(path) = pending.pop() {
             // A link leads to Terraform's provider or out of the folder.
@@ -75,7 +80,7 @@ impl Canary {
                 );
             } else if kind.is_file() {
                 let text = std::fs::read(&path).unwrap_or_default();
-                bytes += text.len() as u64;
+                files += 1;
                 let place = path.display().to_string();
                 finds.extend(self.search(&place, &text));
                 finds.extend(self.search("a file's name", place.as_bytes()));
@@ -86,7 +91,7 @@ impl Canary {
                 }
             }
         }
-        (finds, bytes)
+        (finds, files)
     }
 }
 

@@ -21,7 +21,7 @@ const MOST: u64 = 15;
 const WINDOW: Duration = Duration::from_secs(300);
 
 #[test]
-fn the_chain_scales_with_the_load() {
+fn the_chain_scales_with_the_load_and_holds_while_it_cannot_see() {
     let project = Project::new();
     let up = project.run(&["up", ENVIRONMENT]);
     assert_eq!(up.exit(0)["ok"], true);
@@ -41,21 +41,6 @@ fn the_chain_scales_with_the_load() {
     chain.reaches(4);
     chain.git_has_no_say_in_the_number_of_replicas();
     chain.stays("37/s", 4, Duration::from_secs(20));
-    chain.ends(load, 37);
-
-    project.run(&["sandbox", "stop", ENVIRONMENT]).exit(0);
-    project.assert_no_process("sandbox stop");
-}
-
-#[test]
-#[ignore = "not seen to pass yet: run it with `-- --ignored`"]
-fn the_autoscaler_holds_its_size_while_it_cannot_see() {
-    let project = Project::new();
-    project.run(&["up", ENVIRONMENT]).exit(0);
-    let chain = Chain::new(&project);
-
-    let load = chain.load(37);
-    chain.reaches(4);
     chain.prometheus_is_down();
     chain.ends(load, 37);
 
@@ -129,7 +114,8 @@ impl<'a> Chain<'a> {
         let text = |field: &str| active.map_or("", |c| c[field].as_str().unwrap_or_default()).to_owned();
         let metric = self
             .kubectl
-            .try_run(&["get", "--raw", METRIC], "")
+            // Nobody answers while Prometheus hangs, and the next look is due.
+            .try_run(&["get", "--raw", METRIC, "--request-timeout=3s"], "")
             .ok()
             .and_then(|list| {
                 let list: Value = serde_json::from_str(&list).unwrap();
@@ -322,7 +308,8 @@ impl<'a> Chain<'a> {
         // Stopped, not killed: a killed one is restarted at once.
         signal_group(pid(part), Signal::STOP);
         let mut reasons = Vec::new();
-        self.watch("Prometheus is down", Duration::from_secs(60), |_, seen| {
+        // The API server gives up a request to the adapter after 60 s; only then the autoscaler knows.
+        self.watch("Prometheus is down", Duration::from_secs(100), |_, seen| {
             assert_eq!((seen.desired, seen.replicas), (4, 4), "{seen:?}");
             reasons.push((seen.active.clone(), seen.message.clone()));
         });

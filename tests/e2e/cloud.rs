@@ -17,7 +17,8 @@ fn an_environment_whose_runs_are_at_the_host_comes_up_and_goes() {
     let mut runner = Vec::new();
     let configuration = scratch.join("terraform.rc");
     if let Some(mirror) = ProviderMirror::find(None, Flavour::Terraform) {
-        std::fs::write(&configuration, mirror.cli_configuration()).unwrap();
+        let text = mirror.cli_configuration(&scratch.join("providers")).unwrap();
+        std::fs::write(&configuration, text).unwrap();
         runner.push(("TF_CLI_CONFIG_FILE", configuration.to_str().unwrap()));
     }
     let server = Server::start(&runner);

@@ -13,6 +13,7 @@
 
 mod argocd;
 mod aws;
+mod backends;
 mod canary;
 mod chain;
 mod cloud;
@@ -24,7 +25,10 @@ mod neighbours;
 mod plan;
 mod process;
 mod project;
+#[path = "../common/report.rs"]
+mod report;
 mod rotation;
 mod story;
+mod teardown;
 mod tools;
 mod values;

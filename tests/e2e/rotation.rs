@@ -18,6 +18,7 @@ use crate::cluster::Kubectl;
 use crate::git::GitHost;
 use crate::process::eventually;
 use crate::project::{ENVIRONMENT, Finished, Project};
+use crate::report;
 use crate::tools::RUNTIME;
 
 const KEY: &str = "/sandbox/argocd/deploy-key";
@@ -255,6 +256,15 @@ impl Rotation<'_> {
         );
         assert_eq!(*failures.lock().unwrap(), Vec::<String>::new(), "0 failed");
         assert!(fetches > 20 && refreshes > 10, "there was something to fail");
+        report::figure(
+            "rotations",
+            "deploy key, while a reader and Argo CD fetch",
+            &[
+                ("rotations", 1),
+                ("fetches", (fetches + refreshes) as u64),
+                ("failed", 0),
+            ],
+        );
         self.one_key_is_left(&new);
 
         // Now only Argo CD reads, and it does with the new key.
@@ -348,6 +358,11 @@ impl Rotation<'_> {
         println!(
             "    {logins} moments with a working password during a rotation of {:.1}s",
             rotated.took.as_secs_f64()
+        );
+        report::figure(
+            "rotations",
+            "admin password, while a prober logs in",
+            &[("rotations", 1), ("logins", logins), ("failed", 0)],
         );
         assert_eq!(
             session.session_status(),

@@ -89,12 +89,15 @@ fn an_environment_comes_up_is_kept_in_order_and_goes_without_a_trace() {
         manifests::every_rendered_object_is_accepted_by_the_api_server(&project, &story.kubectl);
     });
     section("second up", || story.a_second_up_changes_nothing(&sampler));
+    section("every command", || story.every_command_has_spoken());
     let samples = sampler.finish();
-    section("canary", || story.no_secret_has_leaked(&samples));
+    section("core dumps", || story.memory_is_not_dumped());
+    let canary = section("canary", || story.no_secret_has_leaked(&samples));
     section("self-healing", || story.a_change_by_hand_is_healed());
     section("broken child", || story.a_broken_child_is_named_and_mended());
     let down = section("down", || project.run(&["down", ENVIRONMENT]));
     section("after down", || story.nothing_is_left(&down));
+    section("canary after down", || story.no_secret_is_left_behind(&canary));
     project.run(&["sandbox", "stop", ENVIRONMENT]).exit(0);
     project.assert_no_process("sandbox stop");
 }

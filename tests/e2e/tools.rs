@@ -13,7 +13,13 @@ pub(crate) static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| 
 });
 
 static SANDBOX_TOOLS: LazyLock<Toolset> = LazyLock::new(|| {
-    let spec = Spec {
+    RUNTIME
+        .block_on(mfsre_sandbox::prepare(&spec(), &Silent))
+        .unwrap_or_else(|e| panic!("the sandbox's tools are needed: {e}"))
+});
+
+fn spec() -> Spec {
+    Spec {
         name: "tools".into(),
         dir: scratch().join("tools"),
         cache: None,
@@ -26,11 +32,8 @@ static SANDBOX_TOOLS: LazyLock<Toolset> = LazyLock::new(|| {
         nodes: 1,
         fast_hpa: false,
         started_by: StartedBy::Start,
-    };
-    RUNTIME
-        .block_on(mfsre_sandbox::prepare(&spec, &Silent))
-        .unwrap_or_else(|e| panic!("the sandbox's tools are needed: {e}"))
-});
+    }
+}
 
 /// A program of the sandbox, such as `helm`.
 pub(crate) fn tool(name: &str) -> &'static Path {
@@ -54,6 +57,16 @@ static TERRAFORM: LazyLock<PathBuf> = LazyLock::new(|| {
 /// Terraform or OpenTofu.
 pub(crate) fn terraform() -> &'static Path {
     &TERRAFORM
+}
+
+static OPENTOFU: LazyLock<PathBuf> = LazyLock::new(|| {
+    let tofu = RUNTIME.block_on(mfsre_sandbox::check_tool("tofu", &spec(), &Silent));
+    tofu.unwrap_or_else(|e| panic!("OpenTofu is needed: {e}")).path
+});
+
+/// OpenTofu.
+pub(crate) fn opentofu() -> &'static Path {
+    &OPENTOFU
 }
 
 /// The folder of mfsre's tools, which is filled once and shared.

@@ -132,6 +132,7 @@ fn terraform_reads_back_what_was_written() {
                 key: key.clone(),
                 region: "eu-west-1".into(),
                 kms_key_id: None,
+                encryption: None,
             };
             let variables = mfsre::render::terraform_variables(&environment).unwrap();
             let tree = mfsre::render::render(&environment, None, None).unwrap();

@@ -25,7 +25,7 @@ pub(crate) fn run(parts: &[&str]) -> Result<(), String> {
     report.part("terraform fmt, validate, test", terraform)?;
     report.part("checkov", || {
         let checkov = setup::python_tool("checkov")?;
-        execute(command(checkov).args([
+        execute(command(&checkov).args([
             "--directory",
             "templates/terraform",
             "--directory",
@@ -35,12 +35,20 @@ pub(crate) fn run(parts: &[&str]) -> Result<(), String> {
             "--compact",
             "--quiet",
             "--skip-download",
-        ]))
+        ]))?;
+        let files = dockerfiles()?;
+        execute(
+            command(checkov)
+                .args(["--framework", "dockerfile", "--compact", "--quiet", "--skip-download"])
+                .args(files.iter().flat_map(|file| ["--file", file])),
+        )
     })?;
     report.part("helm lint", helm)?;
     report.part("promtool", promtool)?;
     report.part("workflows", workflows)?;
-    report.part("hadolint", hadolint)?;
+    report.part("hadolint", || {
+        execute(command(setup::python_tool("hadolint")?).args(dockerfiles()?))
+    })?;
     report.part("main-service", || {
         execute(setup::main_service("ruff")?.arg("check"))?;
         execute(setup::main_service("ruff")?.args(["format", "--check"]))?;
@@ -161,21 +169,18 @@ fn workflows() -> Result<(), String> {
     Ok(())
 }
 
-/// Lints every Dockerfile.
-fn hadolint() -> Result<(), String> {
+/// Every Dockerfile of the repository.
+fn dockerfiles() -> Result<Vec<String>, String> {
     let output = command("git")
         .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
         .output()
         .map_err(|e| format!("cannot run git: {e}"))?;
-    let files = String::from_utf8_lossy(&output.stdout).into_owned();
-    let dockerfiles: Vec<&str> = files
+    let files = String::from_utf8_lossy(&output.stdout);
+    let dockerfiles = files
         .split('\0')
         .filter(|path| Path::new(path).file_name().is_some_and(|name| name == "Dockerfile"))
-        .collect();
-    if dockerfiles.is_empty() {
-        return Ok(());
-    }
-    execute(command(setup::python_tool("hadolint")?).args(dockerfiles))
+        .map(str::to_owned);
+    Ok(dockerfiles.collect())
 }
 
 /// Renders an environment of a project with the program of this tree.

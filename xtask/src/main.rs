@@ -1,5 +1,5 @@
-//! The project's own chores: `cargo xtask test`, `cargo xtask lint`, `cargo xtask bench`,
-//! `cargo xtask blueprints`.
+//! The project's own chores: `cargo xtask test`, `cargo xtask lint`, `cargo xtask report`,
+//! `cargo xtask bench`, `cargo xtask blueprints`.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -7,6 +7,7 @@
 )]
 
 mod blueprints;
+mod figures;
 mod lint;
 mod process;
 mod report;
@@ -20,6 +21,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   test [--fast]   set up what is missing, then run every test; --fast leaves out the end-to-end tier
   lint [PART]...  set up what is missing, then run every linter, or those whose names begin so
+  report [--fast] run the tests that count what was killed, broken, searched and planted, and print their figures; --fast
+                  leaves out the end-to-end tier
   bench           time rendering
   blueprints [--record] [CLONES]
                   hold what is recorded of modules and providers (tests/blueprints) against their releases: the schema of the
@@ -32,6 +35,8 @@ fn main() -> ExitCode {
     let result = match arguments.as_slice() {
         ["test"] => test::run(true),
         ["test", "--fast"] => test::run(false),
+        ["report"] => figures::run(true),
+        ["report", "--fast"] => figures::run(false),
         ["lint", parts @ ..] => lint::run(parts),
         ["blueprints"] => blueprints::run(None, false),
         ["blueprints", "--record"] => blueprints::run(None, true),

@@ -77,11 +77,12 @@ pub(crate) fn terraform() -> Result<PathBuf, String> {
 pub(crate) fn terraform_configuration() -> Result<PathBuf, String> {
     let mirror = mfsre::terraform::ProviderMirror::find(None, mfsre::terraform::Flavour::Terraform);
     let path = root().join("target/xtask.terraformrc");
-    let text = mirror.map_or_else(
-        || "# Providers come from the registry.\n".to_owned(),
-        |m| m.cli_configuration(),
-    );
-    std::fs::write(&path, text).map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    let text = match mirror {
+        None => Ok("# Providers come from the registry.\n".to_owned()),
+        Some(mirror) => mirror.cli_configuration(&root().join("target/xtask-providers")),
+    };
+    text.and_then(|text| std::fs::write(&path, text))
+        .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
     Ok(path)
 }
 

@@ -20,6 +20,7 @@ pub(crate) fn run(end_to_end: bool) -> Result<(), String> {
         report.part("tools", || {
             let tools = setup::tools()?;
             python = tools.get("ministack").map(|tool| tool.path.clone());
+            setup::check_tool("tofu")?;
             Ok(())
         })?;
         let python = python.ok_or("ministack is not among the tools")?;
@@ -31,6 +32,9 @@ pub(crate) fn run(end_to_end: bool) -> Result<(), String> {
         report.part("the sandbox, end to end", || {
             let tests = ["--lib", "--test", "platform", "--", "--test-threads=1"];
             run_command(cargo_command(&[&END_TO_END[..], &tests].concat()).env("MFSRE_TEST_PYTHON", &python))
+        })?;
+        report.part("the exporter's image", || {
+            cargo(&[&END_TO_END[..], &["--test", "image"]].concat())
         })?;
         report.part("mfsre, end to end", || {
             let tests = ["--test", "e2e", "--", "--test-threads=1", "--nocapture"];

@@ -30,6 +30,9 @@ pub(super) struct TargetFile {
     pub(super) url: Text,
     /// `default` where it is not said.
     pub(super) module: Option<Text>,
+    /// Values of the module's parameters.
+    #[serde(default)]
+    pub(super) parameters: BTreeMap<String, String>,
     /// Labels for all of its samples.
     #[serde(default)]
     pub(super) labels: BTreeMap<String, Text>,
@@ -39,6 +42,9 @@ pub(super) struct TargetFile {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ModuleFile {
+    /// What differs between its requests, each with its default if it has one.
+    #[serde(default)]
+    pub(super) parameters: BTreeMap<String, Spanned<Option<String>>>,
     #[serde(default)]
     pub(super) request: RequestFile,
     #[serde(default)]
@@ -60,7 +66,7 @@ pub(super) struct RequestFile {
     #[serde(default)]
     pub(super) tls: TlsFile,
     /// A body makes it a POST.
-    pub(super) body: Option<String>,
+    pub(super) body: Option<Text>,
     /// All of 2xx where it is not said.
     pub(super) valid_status: Option<Vec<Spanned<u16>>>,
 }
@@ -78,6 +84,8 @@ pub(super) struct BasicAuthFile {
 #[serde(deny_unknown_fields)]
 pub(super) struct TlsFile {
     pub(super) ca_file: Option<Spanned<PathBuf>>,
+    /// The target's own certificate.
+    pub(super) pinned_file: Option<Spanned<PathBuf>>,
     pub(super) cert_file: Option<Spanned<PathBuf>>,
     pub(super) key_file: Option<Spanned<PathBuf>>,
     pub(super) server_name: Option<Text>,
@@ -111,6 +119,8 @@ pub(super) struct MetricFile {
     #[serde(default)]
     pub(super) optional: bool,
     pub(super) pattern: Option<Text>,
+    #[serde(default)]
+    pub(super) time: bool,
     pub(super) timestamp: Option<MomentFile>,
     pub(super) created: Option<MomentFile>,
 }

@@ -2,21 +2,22 @@
 
 mod allow;
 mod file;
+mod parameters;
 mod read;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use hyper::header::{HeaderMap, HeaderName};
+use hyper::header::HeaderName;
 use url::Url;
 
 use crate::fetch::Tls;
 use crate::mapping::Mapping;
 
 pub(crate) use allow::Origin;
+pub(crate) use parameters::{ParameterError, Parameters, Text, Values};
 pub(crate) use read::{TARGET_LABEL, url};
 
 /// The name of the module that is used where none is named.
@@ -36,6 +37,7 @@ pub(crate) struct Config {
 #[derive(Debug)]
 pub(crate) struct Module {
     pub(crate) name: String,
+    pub(crate) parameters: Parameters,
     pub(crate) request: Request,
     /// What `/probe` may ask.
     pub(crate) allow: Vec<Origin>,
@@ -47,10 +49,10 @@ pub(crate) struct Module {
 /// How to ask.
 #[derive(Debug)]
 pub(crate) struct Request {
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Vec<(HeaderName, Text)>,
     pub(crate) credentials: Vec<Credential>,
     pub(crate) tls: Tls,
-    pub(crate) body: Option<Bytes>,
+    pub(crate) body: Option<Text>,
     /// Empty: all of 2xx.
     pub(crate) valid_status: Vec<u16>,
 }
@@ -79,6 +81,7 @@ pub(crate) enum Scheme {
 pub(crate) struct Target {
     pub(crate) url: Url,
     pub(crate) module: Arc<Module>,
+    pub(crate) values: Values,
     /// As they are written out: `,a="b"`, or nothing.
     pub(crate) labels: String,
 }
@@ -164,13 +167,17 @@ impl Config {
             .flat_map(|list| list.split(|c: char| c == ',' || c.is_whitespace()))
             .filter(|text| !text.is_empty())
         {
-            let url = read::url(text).map_err(|problem| ConfigError::Url {
+            let module = Arc::clone(config.module(DEFAULT_MODULE)?);
+            let failed = |problem| ConfigError::Url {
                 url: text.to_owned(),
                 problem,
-            })?;
+            };
+            let url = read::url(text).map_err(failed)?;
+            let values = module.parameters.values(BTreeMap::new());
             config.targets.push(Target {
                 url,
-                module: Arc::clone(config.module(DEFAULT_MODULE)?),
+                values: values.map_err(|error| failed(error.to_string()))?,
+                module,
                 labels: String::new(),
             });
         }

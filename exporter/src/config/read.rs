@@ -1,19 +1,20 @@
 //! Checks a configuration file and makes of it what the program works with.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use regex_lite::Regex;
 use serde_saphyr::{Location, Spanned};
 use url::Url;
 
 use super::file::{ConfigFile, MetricFile, ModuleFile, MomentFile, MomentUnit, RequestFile, TlsFile};
-use super::{Config, ConfigError, Credential, DEFAULT_MODULE, Mistake, Module, Origin, Request, Scheme, Target};
-use crate::fetch::{ClientCertificate, Tls};
+use super::{
+    Config, ConfigError, Credential, DEFAULT_MODULE, Mistake, Module, Origin, Parameters, Request, Scheme, Target,
+};
+use crate::fetch::{ClientCertificate, Tls, Trust};
 use crate::mapping::{
-    Family, Kind, Mapping, MetricSpec, Moment, Path, PathError, Root, Step, Template, ValueSpec, escape_label, number,
+    Family, Kind, Mapping, MetricSpec, Moment, Path, PathError, Root, Template, ValueSpec, escape_label, number,
 };
 
 /// The label by which the exporter tells targets apart.
@@ -131,11 +132,16 @@ impl Reader {
                         ),
                     );
                 }
-                targets.push(Target {
+                let values = module
+                    .parameters
+                    .values(target.parameters)
+                    .map_err(|error| error.to_string());
+                targets.extend(self.take(target.url.referenced, values).map(|values| Target {
                     url,
                     module: Arc::clone(module),
+                    values,
                     labels,
-                });
+                }));
             }
         }
         Some(Config { modules, targets })
@@ -143,7 +149,12 @@ impl Reader {
 
     fn module(&mut self, name: String, file: ModuleFile) -> Option<Module> {
         let before = self.mistakes.len();
-        let request = self.request(file.request);
+        let mut parameters = Parameters::default();
+        for (name, default) in &file.parameters {
+            let declared = parameters.declare(name, default.value.as_deref());
+            self.take(default.referenced, declared);
+        }
+        let request = self.request(file.request, &parameters);
         let mut allow = Vec::new();
         for origin in &file.probe.allow {
             let read =
@@ -169,6 +180,7 @@ impl Reader {
         match Mapping::new(&specs) {
             Ok(mapping) => Some(Module {
                 name,
+                parameters,
                 request: request?,
                 allow,
                 labels,
@@ -181,17 +193,20 @@ impl Reader {
         }
     }
 
-    fn request(&mut self, file: RequestFile) -> Option<Request> {
-        let mut headers = HeaderMap::new();
+    fn request(&mut self, file: RequestFile, parameters: &Parameters) -> Option<Request> {
+        let mut headers = Vec::new();
         for (name, value) in file.headers {
             let header = self.header(&name, value.referenced);
             let content = HeaderValue::from_str(&value.value)
-                .map_err(|_| "a header's value is one line of visible characters".to_owned());
+                .map_err(|_| "a header's value is one line of visible characters".to_owned())
+                .and_then(|_| parameters.text(&value.value));
             let content = self.take(value.referenced, content);
-            if let (Some(header), Some(content)) = (header, content) {
-                headers.insert(header, content);
-            }
+            headers.extend(header.zip(content));
         }
+        let body = file.body.and_then(|body| {
+            let text = parameters.text(&body.value);
+            self.take(body.referenced, text)
+        });
         let mut credentials = Vec::new();
         for (name, path) in file.header_files {
             if let Some(header) = self.header(&name, path.referenced) {
@@ -234,7 +249,7 @@ impl Reader {
             headers,
             credentials,
             tls: self.tls(&file.tls)?,
-            body: file.body.map(Into::into),
+            body,
             valid_status,
         })
     }
@@ -279,16 +294,27 @@ impl Reader {
                 .map_err(|_| format!("{:?} is no name of a host", name.value));
             self.take(name.referenced, read)
         });
-        let path = file.ca_file.as_ref().map(|path: &Spanned<PathBuf>| path.value.clone());
-        let tls = Tls::new(path.as_deref(), client.as_ref(), server_name);
-        tls.map_err(|message| {
-            let path = file.ca_file.as_ref().or(file.cert_file.as_ref());
-            self.mistakes.push(Mistake {
-                place: path.map(|path| (path.referenced.line(), path.referenced.column())),
-                message,
-            });
-        })
-        .ok()
+        if let (Some(pinned), true) = (&file.pinned_file, file.ca_file.is_some() || file.server_name.is_some()) {
+            self.mistake(
+                pinned.referenced,
+                "a pinned certificate is accepted as it is: leave out ca_file and server_name",
+            );
+        }
+        let trust = match (&file.ca_file, &file.pinned_file) {
+            (None, None) => Trust::Public,
+            (Some(path), _) => Trust::Authorities(&path.value),
+            (None, Some(path)) => Trust::Certificates(&path.value),
+        };
+        Tls::new(trust, client.as_ref(), server_name)
+            .map_err(|message| {
+                let files = [&file.ca_file, &file.pinned_file, &file.cert_file];
+                let path = files.into_iter().flatten().next();
+                self.mistakes.push(Mistake {
+                    place: path.map(|path| (path.referenced.line(), path.referenced.column())),
+                    message,
+                });
+            })
+            .ok()
     }
 
     fn label_name(&mut self, name: &str, at: Location) {
@@ -382,8 +408,7 @@ impl Reader {
         self.metric_name(&file.name, file.kind, file.unit.as_ref());
         let each = file.each.as_ref().and_then(|each| {
             let path = self.path(each)?;
-            let iterates = path.steps.iter().any(|step| matches!(step, Step::Each(_)));
-            if path.root != Root::Document || !iterates || path.key {
+            if path.root != Root::Document || !path.iterates() || path.key {
                 self.mistake(
                     each.referenced,
                     "`each` begins with $ and has [*], .* or a filter somewhere: it finds the elements",
@@ -395,10 +420,21 @@ impl Reader {
         let value = if Path::looks_like(&file.value.value) {
             self.path(&file.value)
                 .map(|path| ValueSpec::Path(path, file.value.value.clone()))
+        } else if let Some(counted) = counted(&file.value.value) {
+            let path = Path::parse(counted)
+                .map_err(|error| format!("{counted:?}: {error}"))
+                .and_then(|path| {
+                    if path.iterates() && !path.key {
+                        Ok(ValueSpec::Count(path, file.value.value.clone()))
+                    } else {
+                        Err("count(...) counts elements: its path has [*], .* or a filter somewhere".to_owned())
+                    }
+                });
+            self.take(file.value.referenced, path)
         } else {
             let number = number(&file.value.value).ok_or_else(|| {
                 format!(
-                    "{:?} is neither a path (such as $.count, or @.count below `each`) nor a number",
+                    "{:?} is neither a path (such as $.count, or @.count below `each`), nor count(PATH), nor a number",
                     file.value.value
                 )
             });
@@ -448,6 +484,7 @@ impl Reader {
             default,
             optional: file.optional,
             pattern,
+            time: file.time,
             timestamp,
             created,
         })
@@ -460,6 +497,11 @@ impl Reader {
             milliseconds: matches!(file.unit, MomentUnit::Milliseconds),
         })
     }
+}
+
+/// The path in `count(PATH)`.
+fn counted(text: &str) -> Option<&str> {
+    Some(text.strip_prefix("count(")?.strip_suffix(')')?.trim())
 }
 
 /// Reads a label's value: text with paths in braces. `{{` and `}}` stand for a brace.

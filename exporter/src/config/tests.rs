@@ -112,6 +112,10 @@ fn a_metric_s_mistakes_are_told() {
         ),
         ("{name: a, value: b}", "neither a path"),
         ("{name: a, value: nan}", "neither a path"),
+        ("{name: a, value: count($.a)}", "count(...) counts elements"),
+        ("{name: a, value: 'count($.a[*]~)'}", "count(...) counts elements"),
+        ("{name: a, value: count(a)}", "a path begins with"),
+        ("{name: a, value: 'count(^.a[*])'}", "leads out of the document"),
         ("{name: a, value: $..b}", "`..` is not supported"),
         ("{name: a, value: '^.b'}", "leads out of the document"),
         ("{name: a, each: '$.x[*]', value: '^^.b'}", "leads out of the document"),
@@ -162,12 +166,59 @@ fn a_module_s_request_is_checked() {
         ("{tls: {cert_file: /x}}", "belong together"),
         ("{tls: {server_name: 'a b'}}", "no name of a host"),
         ("{tls: {ca_file: /nowhere/ca.pem}}", "/nowhere/ca.pem: cannot read"),
+        ("{tls: {pinned_file: /nowhere/it.pem}}", "/nowhere/it.pem: cannot read"),
+        (
+            "{tls: {pinned_file: /x, server_name: a}}",
+            "leave out ca_file and server_name",
+        ),
     ] {
         let text = format!("modules:\n  m:\n    request: {yaml}\n    metrics: [{{name: a, value: $.a}}]\n");
         let error = mistakes(&text);
         assert!(error.starts_with("c.yaml:3:"), "{yaml}: {error}");
         assert!(error.contains(message), "{yaml}: {error}");
     }
+}
+
+#[test]
+fn parameters_are_checked() {
+    for (yaml, place, message) in [
+        ("parameters: {target: x}", "c.yaml:3:", "of /probe itself"),
+        ("parameters: {a: '{}'}", "c.yaml:3:", "has letters"),
+        (
+            "parameters: {a: }\n    request: {body: '${b}'}",
+            "c.yaml:4:",
+            "\"b\" is not among",
+        ),
+        (
+            "parameters: {a: }\n    request: {headers: {X: '${a'}}",
+            "c.yaml:4:",
+            "after ${",
+        ),
+    ] {
+        let error = mistakes(&format!(
+            "modules:\n  m:\n    {yaml}\n    metrics: [{{name: a, value: $.a}}]\n"
+        ));
+        assert!(error.starts_with(place) && error.contains(message), "{yaml}: {error}");
+    }
+    let module = "modules: {default: {parameters: {a: }, metrics: [{name: a, value: $.a}]}}";
+    for (target, message) in [
+        ("{url: 'http://a'}", "needs the parameter \"a\""),
+        (
+            "{url: 'http://a', parameters: {a: x, b: y}}",
+            "\"b\" is not known; there are a",
+        ),
+        ("{url: 'http://a', parameters: {a: '\"'}}", "has letters"),
+    ] {
+        let error = mistakes(&format!("targets: [{target}]\n{module}\n"));
+        assert!(
+            error.starts_with("c.yaml:1:") && error.contains(message),
+            "{target}: {error}"
+        );
+    }
+    let path = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(path.path(), module).unwrap();
+    let error = Config::load(Some(path.path()), &["http://a/".to_owned()]).unwrap_err();
+    assert!(error.to_string().contains("needs the parameter \"a\""), "{error}");
 }
 
 #[test]

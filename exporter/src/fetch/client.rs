@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
@@ -22,7 +23,8 @@ use zeroize::Zeroizing;
 use super::http::{Broken, Chunks, Framing, Head, HeadReader};
 use super::{FetchError, Tls, credentials};
 use crate::cli::RequestArgs;
-use crate::config::Request;
+use crate::config::{Request, Values};
+use crate::mapping::Bounds;
 
 /// A connection that was not used for this long is closed. Servers close theirs after 5 seconds (Node.js, uvicorn) to some
 /// minutes; a poll period is 5 seconds.
@@ -42,6 +44,8 @@ pub(crate) struct Endpoint {
     port: u16,
     /// The head of the request, but for credentials and the empty line.
     head: String,
+    /// What is sent behind it.
+    body: Option<String>,
     /// For TLS: the name that the certificate must have.
     server_name: Option<ServerName<'static>>,
 }
@@ -50,7 +54,7 @@ impl Endpoint {
     /// # Errors
     ///
     /// If the URL has no host that can be asked.
-    pub(crate) fn new(url: &Url, request: &Request) -> Result<Self, String> {
+    pub(crate) fn new(url: &Url, request: &Request, values: &Values) -> Result<Self, String> {
         let bad = || format!("{url} has no host that can be asked");
         let host = url.host().ok_or_else(bad)?.to_owned();
         let port = url.port_or_known_default().ok_or_else(bad)?;
@@ -66,8 +70,10 @@ impl Endpoint {
         } else {
             None
         };
+        let body = request.body.as_ref().map(|body| body.with(values));
         Ok(Self {
-            head: head(url, request),
+            head: head(url, request, values, body.as_ref().map(String::len)),
+            body,
             host,
             port,
             server_name,
@@ -85,9 +91,9 @@ impl Endpoint {
 }
 
 /// The head of a request. What it is made of was checked: a URL has no spaces or line ends, nor has a header.
-fn head(url: &Url, request: &Request) -> String {
+fn head(url: &Url, request: &Request, values: &Values, body: Option<usize>) -> String {
     let mut head = String::with_capacity(256);
-    let method = if request.body.is_some() { "POST" } else { "GET" };
+    let method = if body.is_some() { "POST" } else { "GET" };
     let (mark, query) = url.query().map_or(("", ""), |query| ("?", query));
     for part in [method, " ", url.path(), mark, query, " HTTP/1.1\r\nHost: "] {
         head.push_str(part);
@@ -107,17 +113,18 @@ fn head(url: &Url, request: &Request) -> String {
             head.push_str(part);
         }
     };
-    if !request.headers.contains_key("accept") {
+    let has = |name: HeaderName| request.headers.iter().any(|(known, _)| *known == name);
+    if !has(ACCEPT) {
         header("Accept", "application/json");
     }
-    if let Some(body) = &request.body {
-        header("Content-Length", itoa::Buffer::new().format(body.len()));
-        if !request.headers.contains_key("content-type") {
+    if let Some(length) = body {
+        header("Content-Length", itoa::Buffer::new().format(length));
+        if !has(CONTENT_TYPE) {
             header("Content-Type", "application/json");
         }
     }
     for (name, value) in &request.headers {
-        header(name.as_str(), value.to_str().unwrap_or_default());
+        header(name.as_str(), &value.with(values));
     }
     head
 }
@@ -128,7 +135,8 @@ pub(crate) struct Limits {
     pub(crate) timeout: Duration,
     connect_timeout: Duration,
     max_body: u32,
-    pub(crate) max_samples: usize,
+    /// What an answer may give.
+    pub(crate) bounds: Bounds,
 }
 
 impl From<&RequestArgs> for Limits {
@@ -137,7 +145,18 @@ impl From<&RequestArgs> for Limits {
             timeout: args.timeout,
             connect_timeout: args.connect_timeout,
             max_body: args.max_body.get(),
-            max_samples: args.max_samples.get(),
+            bounds: Bounds::from(args),
+        }
+    }
+}
+
+impl From<&RequestArgs> for Bounds {
+    fn from(args: &RequestArgs) -> Self {
+        Self {
+            samples: args.max_samples.get(),
+            labels: usize::try_from(args.max_body.get())
+                .unwrap_or(usize::MAX)
+                .saturating_mul(2),
         }
     }
 }
@@ -262,9 +281,9 @@ impl Client {
         message.extend_from_slice(endpoint.head.as_bytes());
         credentials::append(&request.credentials, &mut message).await?;
         message.extend_from_slice(b"\r\n");
-        message.extend_from_slice(request.body.as_deref().unwrap_or_default());
+        message.extend_from_slice(endpoint.body.as_deref().unwrap_or_default().as_bytes());
         // To ask a second time does no harm, unless it is a POST; so that gets a connection of its own.
-        if request.body.is_none() {
+        if endpoint.body.is_none() {
             while let Some(stream) = self.take(&key).await {
                 if let Attempt::Answered(document, stream) = self.attempt(stream, &message, request).await? {
                     self.give_back(key, stream);

@@ -10,4 +10,4 @@ mod tls;
 pub(crate) use client::{Client, Endpoint};
 pub(crate) use error::{FetchError, Reason};
 pub(crate) use resolver::{Addresses, Resolver};
-pub(crate) use tls::{ClientCertificate, Tls};
+pub(crate) use tls::{ClientCertificate, Tls, Trust};

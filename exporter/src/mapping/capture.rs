@@ -1,10 +1,11 @@
 //! Reads a document once and keeps what a plan looks for, and nothing else.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::path::{Literal, Operator};
+use super::path::{Condition, Literal, Operator};
 use super::plan::{DOCUMENT, Plan, Reference, SlotTest, Target};
 use super::value::{Scalar, Span};
 
@@ -29,7 +30,7 @@ struct Row {
     /// The row of the iteration around it.
     parent: usize,
     key: Key,
-    /// Whether the filter lets it through.
+    /// Whether the filter lets it through, or it is the one that is asked for.
     passes: bool,
 }
 
@@ -73,6 +74,8 @@ pub(crate) struct Capture<'p> {
     tables: Vec<Table>,
     text: String,
     states: Vec<State>,
+    /// For each reference, what it last led to and from which row.
+    found: RefCell<Vec<Option<(usize, Found)>>>,
     elements_left: usize,
     failure: Option<Unreadable>,
 }
@@ -87,6 +90,7 @@ impl<'p> Capture<'p> {
             tables: plan.iterations.iter().map(|_| Table::default()).collect(),
             text: String::new(),
             states: Vec::new(),
+            found: RefCell::new(vec![None; plan.references]),
             elements_left: max_elements,
             failure: None,
         };
@@ -162,13 +166,44 @@ impl<'p> Capture<'p> {
 
     /// What a reference leads to from a row.
     pub(crate) fn find(&self, iteration: usize, row: usize, reference: &Reference) -> Found {
-        let (mut iteration, mut row) = (iteration, row);
+        self.look(iteration, row, reference, |iteration, row| {
+            self.first(iteration, row, &reference.down, reference.target)
+                .unwrap_or(Found::Scalar(Scalar::Missing))
+        })
+    }
+
+    /// To how many places a reference leads from a row.
+    pub(crate) fn count(&self, iteration: usize, row: usize, reference: &Reference) -> Found {
+        self.look(iteration, row, reference, |iteration, row| {
+            let count = self.count_below(iteration, row, &reference.down, reference.target);
+            Found::Scalar(Scalar::Unsigned(count as u64))
+        })
+    }
+
+    /// Goes out to the row where a reference's way down begins. Elements that share it stand together, and may be many, as
+    /// may be what lies below; so what was found there is kept.
+    fn look(
+        &self,
+        mut iteration: usize,
+        mut row: usize,
+        reference: &Reference,
+        below: impl FnOnce(usize, usize) -> Found,
+    ) -> Found {
         for _ in 0..reference.up {
             row = self.tables[iteration].rows[row].parent;
             iteration = self.plan.iterations[iteration].parent;
         }
-        self.first(iteration, row, &reference.down, reference.target)
-            .unwrap_or(Found::Scalar(Scalar::Missing))
+        if reference.up == 0 || reference.down.is_empty() {
+            return below(iteration, row);
+        }
+        if let Some((from, found)) = self.found.borrow()[reference.index]
+            && from == row
+        {
+            return found;
+        }
+        let found = below(iteration, row);
+        self.found.borrow_mut()[reference.index] = Some((row, found));
+        found
     }
 
     fn first(&self, iteration: usize, row: usize, down: &[usize], target: Target) -> Option<Found> {
@@ -182,14 +217,27 @@ impl<'p> Capture<'p> {
             };
             return (found != Found::Scalar(Scalar::Missing)).then_some(found);
         };
-        let rows = &self.tables[next].rows;
-        let begin = rows.partition_point(|candidate| candidate.parent < row);
-        rows[begin..]
-            .iter()
-            .take_while(|candidate| candidate.parent == row)
-            .enumerate()
-            .filter(|(_, candidate)| candidate.passes)
-            .find_map(|(offset, _)| self.first(next, begin + offset, rest, target))
+        self.children(next, row)
+            .find_map(|child| self.first(next, child, rest, target))
+    }
+
+    fn count_below(&self, iteration: usize, row: usize, down: &[usize], target: Target) -> usize {
+        match down.split_first() {
+            None => usize::from(self.first(iteration, row, down, target).is_some()),
+            Some((&next, rest)) => self
+                .children(next, row)
+                .map(|child| self.count_below(next, child, rest, target))
+                .sum(),
+        }
+    }
+
+    /// The rows of an iteration that lie in one row of the iteration around it and that the filter lets through.
+    fn children(&self, iteration: usize, parent: usize) -> impl Iterator<Item = usize> + '_ {
+        let rows = &self.tables[iteration].rows;
+        let begin = rows.partition_point(|candidate| candidate.parent < parent);
+        (begin..rows.len())
+            .take_while(move |&row| rows[row].parent == parent)
+            .filter(move |&row| rows[row].passes)
     }
 
     fn slots(&self, iteration: usize, row: usize) -> &[Scalar] {
@@ -254,6 +302,9 @@ impl<'p> Capture<'p> {
             }
             for &iteration in &node.iterations {
                 let within = &self.plan.iterations[iteration];
+                if name.is_some() && within.from_end.is_some() {
+                    continue;
+                }
                 self.elements_left = self.elements_left.checked_sub(1).ok_or(Unreadable::TooManyElements)?;
                 let key = match (name, key) {
                     (Some(_), Some(kept)) => kept,
@@ -269,7 +320,7 @@ impl<'p> Capture<'p> {
                 table.rows.push(Row {
                     parent: state.row,
                     key,
-                    passes: true,
+                    passes: within.from_end.is_none(),
                 });
                 table.slots.resize(table.slots.len() + within.width, Scalar::Missing);
                 self.states.push(State {
@@ -281,6 +332,23 @@ impl<'p> Capture<'p> {
             }
         }
         Ok(())
+    }
+
+    /// Ends an array at the states from `from` to `to`: now it is known which element is the last.
+    fn end(&mut self, from: usize, to: usize) {
+        for state in &self.states[from..to] {
+            for &iteration in &self.plan.nodes[state.node].iterations {
+                let Some(from_end) = self.plan.iterations[iteration].from_end else {
+                    continue;
+                };
+                let rows = &mut self.tables[iteration].rows;
+                let begin = rows.partition_point(|row| row.parent < state.row);
+                let wanted = usize::try_from(from_end).ok().and_then(|n| rows.len().checked_sub(n));
+                if let Some(at) = wanted.filter(|at| *at >= begin) {
+                    rows[at].passes = true;
+                }
+            }
+        }
     }
 
     /// Ends the states from `to` on; the rows among them are complete, so their filters can be asked.
@@ -299,8 +367,16 @@ impl<'p> Capture<'p> {
     /// Whether a test holds for a value. As in RFC 9535, what is missing equals nothing, and only numbers with numbers
     /// and text with text have an order.
     fn holds(&self, test: &SlotTest, value: Scalar) -> bool {
-        let Some((operator, literal)) = &test.compare else {
-            return value != Scalar::Missing;
+        let (operator, literal) = match &test.condition {
+            None => return value != Scalar::Missing,
+            Some(Condition::Compares(operator, literal)) => (operator, literal),
+            Some(Condition::Matches(expression)) => {
+                return match value {
+                    Scalar::Missing | Scalar::Null | Scalar::Composite => false,
+                    Scalar::Text(span) => expression.0.is_match(span.of(&self.text)),
+                    _ => expression.0.is_match(&value.plain()),
+                };
+            }
         };
         let order = match (literal, value) {
             (Literal::Text(wanted), Scalar::Text(span)) => Some(span.of(&self.text).cmp(wanted.as_str())),
@@ -399,6 +475,7 @@ impl<'de> Visitor<'de> for Place<'_, '_> {
             // No body is so long that this would matter.
             index = index.saturating_add(1);
         }
+        capture.end(from, to);
         Ok(())
     }
 

@@ -27,6 +27,8 @@ pub(crate) enum Kind {
 pub(crate) enum ValueSpec {
     Constant(f64),
     Path(Path, String),
+    /// How many elements the path finds.
+    Count(Path, String),
 }
 
 /// A part of a label's value.
@@ -61,6 +63,8 @@ pub(crate) struct MetricSpec {
     pub(crate) default: Option<f64>,
     pub(crate) optional: bool,
     pub(crate) pattern: Option<Regex>,
+    /// Whether a text is a time, whose seconds since 1970 are the value.
+    pub(crate) time: bool,
     pub(crate) timestamp: Option<Moment>,
     pub(crate) created: Option<Moment>,
 }
@@ -69,6 +73,11 @@ pub(crate) struct MetricSpec {
 enum Value {
     Constant(f64),
     Reference(Reference),
+    Count {
+        elements: Reference,
+        /// The object or array that is looked into first: where it is missing, so is the number.
+        container: Reference,
+    },
 }
 
 /// A piece of the labels as they are written out.
@@ -100,6 +109,7 @@ pub(super) struct Metric {
     default: Option<f64>,
     optional: bool,
     pattern: Option<Regex>,
+    time: bool,
     timestamp: Option<Instant>,
     created: Option<Instant>,
 }
@@ -153,6 +163,10 @@ impl Metric {
             value: match &spec.value {
                 ValueSpec::Constant(value) => Value::Constant(*value),
                 ValueSpec::Path(path, written) => Value::Reference(reference(path, written)?),
+                ValueSpec::Count(path, written) => Value::Count {
+                    elements: reference(path, written)?,
+                    container: reference(&path.container(), written)?,
+                },
             },
             labels: pieces,
             scale: spec.scale,
@@ -160,6 +174,7 @@ impl Metric {
             default: spec.default,
             optional: spec.optional,
             pattern: spec.pattern.clone(),
+            time: spec.time,
             timestamp,
             created,
         })
@@ -171,6 +186,7 @@ impl Metric {
         family: &Family,
         capture: &Capture<'_>,
         extra: &str,
+        longest: usize,
         batch: &mut Batch,
     ) -> Result<(), ExtractError> {
         let iteration = self.scope.iteration;
@@ -185,15 +201,8 @@ impl Metric {
             };
         }
         for row in capture.rows(iteration) {
-            let value = match &self.value {
-                Value::Constant(value) => *value,
-                Value::Reference(reference) => {
-                    let found = capture.find(iteration, row, reference);
-                    match self.number(family, capture, found, reference)? {
-                        Some(value) => value,
-                        None => continue,
-                    }
-                }
+            let Some(value) = self.value(family, capture, row)? else {
+                continue;
             };
             let moment = |instant: &Option<Instant>| match instant {
                 None => Ok(None),
@@ -204,6 +213,9 @@ impl Metric {
             let created = moment(&self.created)?;
             let start = batch.text.len();
             self.write_labels(capture, row, extra, &mut batch.text);
+            if batch.text.len() > longest {
+                return Err(ExtractError::LabelsTooLong(longest));
+            }
             let [start, end] = [start, batch.text.len()].map(|at| u32::try_from(at).unwrap_or(u32::MAX));
             batch.samples.push(Sample {
                 labels: start..end,
@@ -213,6 +225,27 @@ impl Metric {
             });
         }
         Ok(())
+    }
+
+    /// The value of a row's sample; `None` where the sample is left out.
+    fn value(&self, family: &Family, capture: &Capture<'_>, row: usize) -> Result<Option<f64>, ExtractError> {
+        let iteration = self.scope.iteration;
+        let (found, reference) = match &self.value {
+            Value::Constant(value) => return Ok(Some(*value)),
+            Value::Reference(reference) => (capture.find(iteration, row, reference), reference),
+            Value::Count { elements, container } => match capture.find(iteration, row, container) {
+                Found::Scalar(Scalar::Composite) => (capture.count(iteration, row, elements), elements),
+                nothing @ Found::Scalar(Scalar::Missing | Scalar::Null) => (nothing, elements),
+                _ => {
+                    return Err(ExtractError::Invalid {
+                        metric: family.name.to_string(),
+                        path: elements.written.to_string(),
+                        problem: "a single value, which has no elements to count,".to_owned(),
+                    });
+                }
+            },
+        };
+        self.number(family, capture, found, reference)
     }
 
     fn write_labels(&self, capture: &Capture<'_>, row: usize, extra: &str, out: &mut String) {
@@ -230,7 +263,7 @@ impl Metric {
                 Piece::Reference(reference) => match capture.find(self.scope.iteration, row, reference) {
                     Found::Index(index) => out.push_str(itoa::Buffer::new().format(index)),
                     Found::Scalar(Scalar::Text(span)) => escape_label(span.of(capture.text()), out),
-                    Found::Scalar(scalar) => out.push_str(&plain(scalar)),
+                    Found::Scalar(scalar) => out.push_str(&scalar.plain()),
                 },
             }
         }
@@ -261,7 +294,7 @@ impl Metric {
         let mapped = if self.map.is_empty() {
             None
         } else {
-            let written = text.map_or_else(|| plain(scalar), Into::into);
+            let written = text.map_or_else(|| scalar.plain(), Into::into);
             self.map.iter().find(|(from, _)| *from == written).map(|(_, to)| *to)
         };
         let number = match (mapped, scalar, text) {
@@ -286,9 +319,14 @@ impl Metric {
                         .and_then(|groups| groups.get(1).or_else(|| groups.get(0)))
                         .map(|group| group.as_str()),
                 };
+                let (read, what): (fn(&str) -> _, _) = if self.time {
+                    (value::time, "date or time")
+                } else {
+                    (value::number, "finite number")
+                };
                 digits
-                    .and_then(value::number)
-                    .ok_or_else(|| invalid(format!("the text {:?}, which is no finite number", shortened(text))))?
+                    .and_then(read)
+                    .ok_or_else(|| invalid(format!("the text {:?}, which is no {what}", shortened(text))))?
             }
             (None, scalar, None) => scalar.number().unwrap_or(f64::NAN),
         };
@@ -313,7 +351,13 @@ impl Metric {
         const END_OF_TIME: f64 = 253_402_300_800.0;
         let number = match capture.find(self.scope.iteration, row, &instant.reference) {
             Found::Scalar(Scalar::Missing | Scalar::Null) => return Ok(None),
-            Found::Scalar(Scalar::Text(span)) => value::number(span.of(capture.text()).trim()),
+            Found::Scalar(Scalar::Text(span)) => {
+                let text = span.of(capture.text()).trim();
+                if let Some(seconds) = value::time(text).filter(|seconds| *seconds >= 0.0) {
+                    return Ok(Some(seconds));
+                }
+                value::number(text)
+            }
             Found::Scalar(scalar) => scalar.number(),
             Found::Index(_) => None,
         };
@@ -325,7 +369,7 @@ impl Metric {
                 metric: family.name.to_string(),
                 path: instant.reference.written.to_string(),
                 problem: format!(
-                    "no time in {} since 1970",
+                    "neither a time in RFC 3339 nor one in {} since 1970",
                     if instant.milliseconds {
                         "milliseconds"
                     } else {
@@ -333,18 +377,6 @@ impl Metric {
                     }
                 ),
             })
-    }
-}
-
-/// A value that is no text, as a document writes it. Nothing for what is missing, null or not a single value: Prometheus
-/// takes a label without a value for one that is not there.
-fn plain(scalar: Scalar) -> String {
-    match scalar {
-        Scalar::Boolean(value) => value.to_string(),
-        Scalar::Signed(value) => value.to_string(),
-        Scalar::Unsigned(value) => value.to_string(),
-        Scalar::Float(value) => value.to_string(),
-        Scalar::Missing | Scalar::Null | Scalar::Composite | Scalar::Text(_) => String::new(),
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 pub(crate) use metric::{Kind, MetricSpec, Moment, Template, ValueSpec};
-pub(crate) use path::{Path, PathError, Root, Step};
+pub(crate) use path::{Path, PathError, Root};
 pub(crate) use value::number;
 
 use capture::{Capture, Found, Unreadable};
@@ -82,6 +82,15 @@ impl Sample {
     }
 }
 
+/// How much one document may give.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// Samples, and elements that are looked at.
+    pub(crate) samples: usize,
+    /// Bytes of the samples' labels together. One long text in a document may be a label of each.
+    pub(crate) labels: usize,
+}
+
 /// Why a document gave no samples.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ExtractError {
@@ -93,6 +102,8 @@ pub(crate) enum ExtractError {
     TooDeep,
     #[error("the body gives more than {0} samples or elements; raise --max-samples if that is meant")]
     TooMany(usize),
+    #[error("the labels of the samples together are longer than {0} bytes, twice --max-body")]
+    LabelsTooLong(usize),
     #[error("{metric}: nothing at {path}; set `optional: true` or a `default` if that may be")]
     Missing { metric: String, path: String },
     #[error("{metric}: {problem} at {path}")]
@@ -158,8 +169,9 @@ impl Mapping {
 
     /// The samples of a document.
     ///
-    /// `labels` is put before each sample's own labels, as in `a="b",c="d"`. There are at most `limit` samples.
-    pub(crate) fn apply(&self, document: &[u8], labels: &str, limit: usize) -> Result<Batch, ExtractError> {
+    /// `labels` is put before each sample's own labels, as in `a="b",c="d"`.
+    pub(crate) fn apply(&self, document: &[u8], labels: &str, bounds: Bounds) -> Result<Batch, ExtractError> {
+        let limit = bounds.samples;
         let capture = Capture::read(&self.plan, document, limit).map_err(|unreadable| match unreadable {
             Unreadable::Malformed(message) => ExtractError::Malformed(message),
             Unreadable::NotFinite(message) => ExtractError::NotFinite(message),
@@ -172,7 +184,7 @@ impl Mapping {
         for (index, family) in self.families.iter().enumerate() {
             let begin = batch.samples.len();
             while let Some(metric) = metrics.next_if(|metric| metric.family == index) {
-                metric.samples(family, &capture, labels, &mut batch)?;
+                metric.samples(family, &capture, labels, bounds.labels, &mut batch)?;
                 if batch.samples.len() > limit {
                     return Err(ExtractError::TooMany(limit));
                 }

@@ -5,13 +5,15 @@
 //! path     = root *step ["~"]          "~" is the name (or index) of what the path leads to
 //! root     = "$" / "@" / 1*"^"         document / element / element around it, one "^" for each level
 //! step     = "." name / ".*" / "[" selector "]"
-//! selector = string / index / "*" / "?" filter
+//! selector = string / index / "-" index / "*" / "?" filter
 //! filter   = ["("] test *("&&" test) [")"]
-//! test     = "@" *("." name / "[" string / index "]") [("==" / "!=" / "<" / "<=" / ">" / ">=") literal]
+//! test     = "@" *("." name / "[" string / index "]") [("==" / "!=" / "<" / "<=" / ">" / ">=") literal / "=~" string]
 //! literal  = string / number / "true" / "false" / "null"
 //! ```
 
 use std::fmt;
+
+use regex_lite::Regex;
 
 /// Where a path begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub(crate) enum Step {
     Name(String),
     /// An element of an array, from 0.
     Index(u32),
+    /// An element of an array, counted from its end: 1 is the last.
+    FromEnd(u32),
     /// Each member or element for which all tests hold; all of them without a test.
     Each(Vec<Test>),
 }
@@ -39,7 +43,15 @@ pub(crate) struct Test {
     /// From the element down; names and indexes only.
     pub(crate) steps: Vec<Step>,
     /// `None`: something is there.
-    pub(crate) compare: Option<(Operator, Literal)>,
+    pub(crate) condition: Option<Condition>,
+}
+
+/// What a value must be like.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Condition {
+    Compares(Operator, Literal),
+    /// Its text matches somewhere.
+    Matches(Expression),
 }
 
 /// How a value is compared with a literal.
@@ -60,6 +72,16 @@ pub(crate) enum Literal {
     Number(f64),
     Boolean(bool),
     Null,
+}
+
+/// A regular expression. Two are the same if they are written the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Expression(pub(crate) Regex);
+
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
 }
 
 /// A path that was read.
@@ -98,6 +120,21 @@ impl Path {
                 .error("a path cannot go on like this; a step is .name, [\"name\"], [0], [*] or [?@.name == \"x\"]"));
         }
         Ok(path)
+    }
+
+    /// The way to the object or array whose elements the path looks at first.
+    pub(crate) fn container(&self) -> Self {
+        let names = |step: &&Step| matches!(step, Step::Name(_) | Step::Index(_));
+        Self {
+            root: self.root,
+            steps: self.steps.iter().take_while(names).cloned().collect(),
+            key: false,
+        }
+    }
+
+    /// Whether it may find several places.
+    pub(crate) fn iterates(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Each(_)))
     }
 
     /// Whether text that stands where a path may stand is meant as one.
@@ -183,9 +220,9 @@ impl Reader {
             } else {
                 return Ok(steps);
             };
-            if !iterating && matches!(step, Step::Each(_)) {
+            if !iterating && matches!(step, Step::Each(_) | Step::FromEnd(_)) {
                 self.at = begin;
-                return Err(self.error("a test inside a filter takes names and indexes only"));
+                return Err(self.error("a test inside a filter takes names and indexes from the beginning only"));
             }
             steps.push(step);
         }
@@ -219,25 +256,31 @@ impl Reader {
                 self.filter().map(Step::Each)
             }
             Some('\'' | '"') => self.string().map(Step::Name),
-            Some(c) if c.is_ascii_digit() => {
-                let begin = self.at;
-                while self.peek().is_some_and(|c| c.is_ascii_digit()) {
-                    self.at += 1;
+            Some(c) if c.is_ascii_digit() => self.index().map(Step::Index),
+            Some('-') => {
+                self.at += 1;
+                match self.index()? {
+                    0 => Err(self.error("the last element is -1")),
+                    index => Ok(Step::FromEnd(index)),
                 }
-                let digits: String = self.characters[begin..self.at].iter().collect();
-                if self.peek() == Some(':') {
-                    return Err(self.error("slices are not supported: take [*] or one index"));
-                }
-                digits
-                    .parse()
-                    .map(Step::Index)
-                    .map_err(|_| self.error("this index is too large"))
             }
-            Some('-') => Err(self.error(
-                "an index counts from the beginning, from 0: the end is not known while the document streams by",
-            )),
             _ => Err(self.error("expected \"name\", an index, * or a filter such as ?@.state == \"ACTIVE\"")),
         }
+    }
+
+    fn index(&mut self) -> Result<u32, PathError> {
+        let begin = self.at;
+        while self.peek().is_some_and(|c| c.is_ascii_digit()) {
+            self.at += 1;
+        }
+        let digits: String = self.characters[begin..self.at].iter().collect();
+        if self.peek() == Some(':') {
+            return Err(self.error("slices are not supported: take [*] or one index"));
+        }
+        if digits.is_empty() {
+            return Err(self.error("a number is missing"));
+        }
+        digits.parse().map_err(|_| self.error("this index is too large"))
     }
 
     fn string(&mut self) -> Result<String, PathError> {
@@ -302,6 +345,15 @@ impl Reader {
         let steps = self.steps(false)?;
         self.space();
         let operator = match (self.peek(), self.characters.get(self.at + 1)) {
+            (Some('='), Some('~')) => {
+                self.at += 2;
+                self.space();
+                let condition = self.expression().map(Condition::Matches)?;
+                return Ok(Test {
+                    steps,
+                    condition: Some(condition),
+                });
+            }
             (Some('='), Some('=')) => Some((Operator::Equal, 2)),
             (Some('!'), Some('=')) => Some((Operator::NotEqual, 2)),
             (Some('<'), Some('=')) => Some((Operator::LessOrEqual, 2)),
@@ -311,7 +363,7 @@ impl Reader {
             _ => None,
         };
         let Some((operator, length)) = operator else {
-            return Ok(Test { steps, compare: None });
+            return Ok(Test { steps, condition: None });
         };
         self.at += length;
         self.space();
@@ -323,7 +375,19 @@ impl Reader {
         }
         Ok(Test {
             steps,
-            compare: Some((operator, literal)),
+            condition: Some(Condition::Compares(operator, literal)),
+        })
+    }
+
+    fn expression(&mut self) -> Result<Expression, PathError> {
+        if !matches!(self.peek(), Some('\'' | '"')) {
+            return Err(self.error("after =~ comes a regular expression in quotes, such as \"^web-\""));
+        }
+        let begin = self.at;
+        let text = self.string()?;
+        Regex::new(&text).map(Expression).map_err(|error| PathError {
+            at: begin,
+            message: error.to_string(),
         })
     }
 
@@ -362,7 +426,7 @@ mod tests {
 
     #[test]
     fn every_step_is_read() {
-        let path = Path::parse(r#"$.a['b c'][0].*[*]["d"]"#).unwrap();
+        let path = Path::parse(r#"$.a['b c'][0].*[*]["d"][-2]"#).unwrap();
         assert_eq!(path.root, Root::Document);
         assert_eq!(
             path.steps,
@@ -372,7 +436,8 @@ mod tests {
                 Step::Index(0),
                 Step::Each(vec![]),
                 Step::Each(vec![]),
-                name("d")
+                name("d"),
+                Step::FromEnd(2)
             ]
         );
         assert!(!path.key);
@@ -393,7 +458,7 @@ mod tests {
     fn filters_are_read_with_and_without_parentheses() {
         let test = |operator, literal| Test {
             steps: vec![name("state")],
-            compare: Some((operator, literal)),
+            condition: Some(Condition::Compares(operator, literal)),
         };
         for text in [
             "$[?@.state == 'ACTIVE']",
@@ -417,10 +482,15 @@ mod tests {
                 test(Operator::GreaterOrEqual, Literal::Number(-1500.0)),
                 Test {
                     steps: vec![name("a"), Step::Index(0)],
-                    compare: None
+                    condition: None
                 },
             ])]
         );
+        let path = Path::parse(r#"$[?@.state =~ "^A"]"#).unwrap();
+        let [Step::Each(tests)] = &path.steps[..] else {
+            panic!("{path:?}")
+        };
+        assert!(matches!(&tests[0].condition, Some(Condition::Matches(expression)) if expression.0.is_match("ACTIVE")));
     }
 
     #[test]
@@ -432,19 +502,24 @@ mod tests {
             ("$..a", 2, "`..` is not supported"),
             ("$.a b", 3, "cannot go on"),
             ("$[0", 3, "] is missing"),
-            ("$[-1]", 2, "from the beginning"),
+            ("$[-0]", 4, "the last element is -1"),
+            ("$[-]", 3, "a number is missing"),
+            ("$[-3:]", 4, "slices"),
             ("$[0:2]", 3, "slices"),
             ("$[99999999999]", 13, "too large"),
             ("$['a]", 2, "closing quote"),
             ("$['\\n']", 4, "after \\"),
             ("$[?a]", 3, "begins with @"),
             ("$[?@.a == b]", 10, "compare with"),
+            ("$[?@.a =~ b]", 10, "in quotes"),
+            ("$[?@.a =~ '(']", 10, "group"),
+            ("$[?@[-1]]", 4, "from the beginning only"),
             ("$[?@.a == 1e999]", 10, "compare with"),
             ("$[?@.a < true]", 13, "no order"),
             ("$[?(@.a]", 7, ") is missing"),
             ("$[?@.a & @.b]", 8, "joined by &&"),
             ("$[?@.a || @.b]", 7, "|| is not supported"),
-            ("$[?@[*]]", 4, "names and indexes only"),
+            ("$[?@[*]]", 4, "names and indexes from the beginning only"),
         ] {
             let error = Path::parse(text).unwrap_err();
             assert!(error.message.contains(message), "{text}: {error}");

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::path::{Literal, Operator, Path, Root, Step, Test};
+use super::path::{Condition, Path, Root, Step, Test};
 
 /// The iteration that stands for the document itself: one element, which has no parent.
 pub(crate) const DOCUMENT: usize = 0;
@@ -22,10 +22,10 @@ pub(crate) struct Node {
 #[derive(Debug)]
 pub(crate) struct SlotTest {
     pub(crate) slot: usize,
-    pub(crate) compare: Option<(Operator, Literal)>,
+    pub(crate) condition: Option<Condition>,
 }
 
-/// One `[*]`, `.*` or filter at one place. Each element it finds is a row with one slot for each value that is looked for.
+/// One `[*]`, `.*`, filter or index from the end at one place. Each element it finds is a row with one slot for each value that is looked for.
 #[derive(Debug)]
 pub(crate) struct Iteration {
     /// The iteration around this one.
@@ -34,6 +34,8 @@ pub(crate) struct Iteration {
     pub(crate) node: usize,
     /// Slots of a row.
     pub(crate) width: usize,
+    /// Only this element of an array, counted from its end, where 1 is the last.
+    pub(crate) from_end: Option<u32>,
     /// The filter as it was written.
     filter: Vec<Test>,
     /// The same on the slots of a row: all must hold for an element to count.
@@ -47,6 +49,8 @@ pub(crate) struct Iteration {
 pub(crate) struct Plan {
     pub(crate) nodes: Vec<Node>,
     pub(crate) iterations: Vec<Iteration>,
+    /// How many references there are.
+    pub(crate) references: usize,
 }
 
 /// What a metric takes its values from: the elements of an iteration.
@@ -69,6 +73,8 @@ pub(crate) enum Target {
 /// The way from a row to a value.
 #[derive(Debug, Clone)]
 pub(crate) struct Reference {
+    /// Its place among all of the plan.
+    pub(crate) index: usize,
     /// So many iterations out.
     pub(crate) up: usize,
     /// Then into these, each time to the first element that leads on.
@@ -87,10 +93,12 @@ impl Plan {
                 parent: DOCUMENT,
                 node: 0,
                 width: 0,
+                from_end: None,
                 filter: Vec::new(),
                 tests: Vec::new(),
                 keyed: false,
             }],
+            references: 0,
         }
     }
 
@@ -151,7 +159,9 @@ impl Plan {
         } else {
             Target::Slot(self.slot(to))
         };
+        self.references += 1;
         Some(Reference {
+            index: self.references - 1,
             up,
             down,
             target,
@@ -191,33 +201,37 @@ impl Plan {
                         }
                     };
                 }
-                Step::Each(filter) => {
-                    let same = self.nodes[at.node]
-                        .iterations
-                        .iter()
-                        .find(|&&known| self.iterations[known].filter == *filter);
-                    let iteration = match same {
-                        Some(&known) => known,
-                        None => self.add_iteration(at, filter),
-                    };
-                    through.push(iteration);
-                    at = Scope {
-                        iteration,
-                        node: self.iterations[iteration].node,
-                    };
-                }
+                Step::Each(filter) => at = self.iterate(at, filter, None, through),
+                Step::FromEnd(index) => at = self.iterate(at, &[], Some(*index), through),
             }
         }
         at
     }
 
-    fn add_iteration(&mut self, over: Scope, filter: &[Test]) -> usize {
+    fn iterate(&mut self, over: Scope, filter: &[Test], from_end: Option<u32>, through: &mut Vec<usize>) -> Scope {
+        let same = self.nodes[over.node].iterations.iter().find(|&&known| {
+            let known = &self.iterations[known];
+            known.filter == filter && known.from_end == from_end
+        });
+        let iteration = match same {
+            Some(&known) => known,
+            None => self.add_iteration(over, filter, from_end),
+        };
+        through.push(iteration);
+        Scope {
+            iteration,
+            node: self.iterations[iteration].node,
+        }
+    }
+
+    fn add_iteration(&mut self, over: Scope, filter: &[Test], from_end: Option<u32>) -> usize {
         let node = self.add_node();
         let iteration = self.iterations.len();
         self.iterations.push(Iteration {
             parent: over.iteration,
             node,
             width: 0,
+            from_end,
             filter: filter.to_vec(),
             tests: Vec::new(),
             keyed: false,
@@ -228,7 +242,7 @@ impl Plan {
             let slot = self.slot(to);
             self.iterations[iteration].tests.push(SlotTest {
                 slot,
-                compare: test.compare.clone(),
+                condition: test.condition.clone(),
             });
         }
         iteration

@@ -9,12 +9,20 @@ fn apply(metrics: &str, document: &str) -> Result<String, ExtractError> {
 
 fn apply_with(metrics: &str, document: &str, labels: &str, limit: usize) -> Result<String, ExtractError> {
     let mapping = mapping_of(metrics).unwrap();
-    let batch = mapping.apply(document.as_bytes(), labels, limit)?;
+    let batch = mapping.apply(document.as_bytes(), labels, up_to(limit))?;
     let mut encoder = Encoder::new(Format::Text, 0);
     for (index, family) in mapping.families().iter().enumerate() {
         encoder.batch(family, index, &batch);
     }
     Ok(encoder.finish())
+}
+
+/// So many samples.
+fn up_to(samples: usize) -> Bounds {
+    Bounds {
+        samples,
+        labels: 1 << 20,
+    }
 }
 
 fn error(metrics: &str, document: &str) -> String {
@@ -174,6 +182,85 @@ fn booleans_texts_and_units_become_numbers() {
 }
 
 #[test]
+fn elements_are_counted() {
+    // json_exporter issues 8, 118, 149
+    let metrics = r"
+        - {name: symbols, value: 'count($.symbols[*])'}
+        - {name: down, value: 'count($.services[?@.status == ''DOWN''])'}
+        - {name: tags, each: '$.services.*', value: 'count(@.tags[*])', labels: {service: '{@~}'}, default: 0}
+        - {name: pairs, value: 'count( $.services.*.tags[*].id )'}
+        - {name: absent, value: 'count($.absent[*])', optional: true}
+        - {name: busy, value: 'count($.symbols[*])', map: {'2': 1, '0': 0}}
+    ";
+    let document = r#"{"symbols": ["a", "b"], "services": {
+        "x": {"status": "UP", "tags": [{"id": 1}, {"id": 2}, {}]},
+        "y": {"tags": [], "status": "DOWN"},
+        "z": {"status": "DOWN", "tags": null}}}"#;
+    assert_eq!(
+        apply(metrics, document).unwrap(),
+        "symbols 2\ndown 2\ntags{service=\"x\"} 3\ntags{service=\"y\"} 0\ntags{service=\"z\"} 0\npairs 2\nbusy 1\n"
+    );
+    let one = "[{name: n, value: 'count($.a[*])'}]";
+    assert_eq!(apply(one, r#"{"a": []}"#).unwrap(), "n 0\n");
+    assert!(error(one, "{}").starts_with("n: nothing at count($.a[*])"));
+    assert!(error(one, r#"{"a": 3}"#).contains("no elements to count"));
+    assert_eq!(
+        apply("[{name: n, value: 'count($[*])'}]", "[1, [2, 3]]").unwrap(),
+        "n 2\n"
+    );
+}
+
+#[test]
+fn elements_may_be_counted_from_the_end() {
+    let metrics = r"
+        - {name: last, value: '$.points[-1][1]'}
+        - {name: before, value: '$.points[-2][1]'}
+        - {name: newest, each: '$.series.*[-1]', value: '@.v', labels: {series: '{^~}', at: '{@~}'}}
+    ";
+    let document =
+        r#"{"points": [[1, 10], [2, 20], [3, 30]], "series": {"a": [{"v": 1}, {"v": 2}], "b": [{"v": 3}], "c": []}}"#;
+    assert!(mapping_of("[{name: n, each: '$.a[-1]', value: '@'}]").is_err());
+    assert_eq!(
+        apply(metrics, document).unwrap(),
+        "last 30\nbefore 20\nnewest{at=\"1\",series=\"a\"} 2\nnewest{at=\"0\",series=\"b\"} 3\n"
+    );
+    let one = "[{name: n, value: '$.a[-2]'}]";
+    for document in [r#"{"a": [1]}"#, r#"{"a": []}"#, "{}", r#"{"a": {"x": 1, "y": 2}}"#] {
+        assert!(error(one, document).contains("nothing at $.a[-2]"), "{document}");
+    }
+}
+
+#[test]
+fn elements_are_chosen_by_a_regular_expression() {
+    // json_exporter issue 139
+    let metrics = r#"
+        - {name: v, each: '$[?@.value =~ "^-?[0-9.]+$"]', value: '@.value', labels: {name: '{@.name}'}}
+    "#;
+    let document = r#"[{"name": "users", "value": 16}, {"name": "version", "value": "4.x"}, {"name": "load", "value": "1.5"},
+        {"name": "none"}, {"name": "null", "value": null}, {"name": "list", "value": [1]}]"#;
+    assert_eq!(
+        apply(metrics, document).unwrap(),
+        "v{name=\"users\"} 16\nv{name=\"load\"} 1.5\n"
+    );
+}
+
+#[test]
+fn dates_and_times_become_seconds() {
+    // json_exporter issue 315
+    let metrics = r"
+        - {name: seen_seconds, each: '$[*]', value: '@.seen', time: true, labels: {user: '{@.user}'}}
+        - {name: stamp_seconds, value: '$[0].text', pattern: 'at (.*Z)', time: true}
+    ";
+    let document = r#"[{"user": "a", "seen": "2024-06-29", "text": "at 2025-01-22T19:30:19Z."}, {"user": "b", "seen": 1700000000}]"#;
+    assert_eq!(
+        apply(metrics, document).unwrap(),
+        "seen_seconds{user=\"a\"} 1719619200\nseen_seconds{user=\"b\"} 1700000000\nstamp_seconds 1737574219\n"
+    );
+    let wrong = error("[{name: v, value: $.v, time: true}]", r#"{"v": "29.06.2024"}"#);
+    assert!(wrong.contains("\"29.06.2024\", which is no date or time"), "{wrong}");
+}
+
+#[test]
 fn what_is_missing_or_wrong_is_told_with_metric_and_path() {
     let metrics = "[{name: m_total, type: counter, value: $.a.b}]";
     for document in [
@@ -273,7 +360,7 @@ fn timestamps_and_creation_times_come_from_the_document() {
     )
     .unwrap();
     let write = |document: &str| {
-        let batch = mapping.apply(document.as_bytes(), "x=\"y\"", 10).unwrap();
+        let batch = mapping.apply(document.as_bytes(), "x=\"y\"", up_to(10)).unwrap();
         [Format::Text, Format::OpenMetrics].map(|format| {
             let mut encoder = Encoder::new(format, 0);
             encoder.batch(&mapping.families()[0], 0, &batch);
@@ -288,6 +375,10 @@ fn timestamps_and_creation_times_come_from_the_document() {
         ]
     );
     assert_eq!(
+        write(r#"{"n": 5, "start": "2022-07-11T22:26:40.25Z", "at": "2022-07-12T02:48:26.123+02:00"}"#)[1],
+        "a_total{x=\"y\"} 5 1657586906.123\na_created{x=\"y\"} 1657578400.250\n# EOF\n"
+    );
+    assert_eq!(
         write(r#"{"n": 5}"#),
         ["a_total{x=\"y\"} 5\n", "a_total{x=\"y\"} 5\n# EOF\n"]
     );
@@ -296,8 +387,11 @@ fn timestamps_and_creation_times_come_from_the_document() {
         r#"{"n": 5, "at": "soon"}"#,
         r#"{"n": 5, "at": 1e18}"#,
     ] {
-        let failed = mapping.apply(document.as_bytes(), "", 10).unwrap_err();
-        assert!(failed.to_string().contains("no time in"), "{document}: {failed}");
+        let failed = mapping.apply(document.as_bytes(), "", up_to(10)).unwrap_err();
+        assert!(
+            failed.to_string().contains("neither a time in RFC 3339 nor one in"),
+            "{document}: {failed}"
+        );
     }
 }
 
@@ -337,12 +431,57 @@ fn hostile_documents_are_refused() {
         );
     }
     assert!(matches!(
-        mapping_of(metrics).unwrap().apply(b"{\"v\": \"\xff\"}", "", 10),
+        mapping_of(metrics).unwrap().apply(b"{\"v\": \"\xff\"}", "", up_to(10)),
         Err(ExtractError::Malformed(_))
     ));
     let many = "[{name: v, each: '$[*]', value: 1, labels: {i: '{@~}'}}]";
     assert!(apply_with(many, "[1, 2, 3]", "", 3).is_ok());
     assert_eq!(apply_with(many, "[1, 2, 3, 4]", "", 3), Err(ExtractError::TooMany(3)));
+}
+
+/// A long text that is a label of each of many elements would be written as often.
+#[test]
+fn labels_may_not_grow_without_end() {
+    let metrics = "[{name: v, each: '$.a[*]', value: '@', labels: {i: '{@~}', place: '{$.place}'}}]";
+    let document = |length: usize| {
+        format!(
+            "{{\"place\": \"{}\", \"a\": [{}1]}}",
+            "x".repeat(length),
+            "1, ".repeat(99)
+        )
+    };
+    assert!(apply(metrics, &document(10_000)).is_ok());
+    assert_eq!(
+        apply(metrics, &document(11_000)),
+        Err(ExtractError::LabelsTooLong(1 << 20))
+    );
+}
+
+/// What is the same for all elements is looked for once.
+#[test]
+fn elements_that_look_at_many_others_take_no_longer() {
+    let metrics = r#"
+        - name: v
+          each: $.a[*]
+          value: count($.b[*])
+          labels: {i: '{@~}', found: '{$.b[?@.key == "none"].value}', last: '{$.b[-1].value}'}
+    "#;
+    let document = format!(
+        "{{\"a\": [{}0], \"b\": [{}{{\"value\": 7}}]}}",
+        "0, ".repeat(19_999),
+        r#"{"key": "x"}, "#.repeat(9_999)
+    );
+    let began = std::time::Instant::now();
+    let mapping = mapping_of(metrics).unwrap();
+    let batch = mapping.apply(document.as_bytes(), "", up_to(50_000)).unwrap();
+    assert_eq!(batch.family(0).len(), 20_000);
+    assert_eq!(batch.family(0)[19_999].value, 10_000.0);
+    assert!(
+        batch
+            .labels(&batch.family(0)[3])
+            .contains("found=\"\",i=\"3\",last=\"7\"")
+    );
+    assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
 }
 
 #[test]
@@ -401,7 +540,7 @@ mod properties {
                 _ => None,
             });
             let text = serde_json::to_vec(&document).unwrap();
-            let read = mapping.apply(&text, "", 10);
+            let read = mapping.apply(&text, "", up_to(10));
             match found {
                 Some(number) => prop_assert_eq!(read.unwrap().family(0)[0].value, number),
                 None => prop_assert!(read.is_err() || read.unwrap().family(0).is_empty()),
@@ -421,14 +560,14 @@ mod properties {
             let mapping = mapping_of("[{name: v, each: '$.*[*]', value: 1, labels: {l: '{^~} {@~}'}, optional: true}]").unwrap();
             let text = serde_json::to_vec(&document).unwrap();
             let expected: usize = children(&document).into_iter().map(|child| children(child).len()).sum();
-            prop_assert_eq!(mapping.apply(&text, "", 10_000).unwrap().family(0).len(), expected);
+            prop_assert_eq!(mapping.apply(&text, "", up_to(10_000)).unwrap().family(0).len(), expected);
         }
 
         /// Bytes that are no JSON never panic, and never give samples that nobody asked for.
         #[test]
         fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let mapping = mapping_of("[{name: v, each: '$[?@.a == 1]', value: '@.b', labels: {l: '{@.c}'}}]").unwrap();
-            let read = mapping.apply(&bytes, "", 10);
+            let read = mapping.apply(&bytes, "", up_to(10));
             prop_assert_eq!(read.is_ok(), serde_json::from_slice::<Value>(&bytes).is_ok_and(|v| v.is_array() || v.is_object()) && read.is_ok());
         }
 
@@ -437,7 +576,7 @@ mod properties {
         fn labels_and_values_survive_the_text(label in "\\PC{0,20}|[\\\\\"\n]{1,5}", value in any::<f64>()) {
             prop_assume!(value.is_finite());
             let mapping = mapping_of("[{name: v, value: $.v, labels: {l: '{$.l}'}}]").unwrap();
-            let batch = mapping.apply(&serde_json::to_vec(&json!({"v": value, "l": label})).unwrap(), "", 10).unwrap();
+            let batch = mapping.apply(&serde_json::to_vec(&json!({"v": value, "l": label})).unwrap(), "", up_to(10)).unwrap();
             let mut encoder = Encoder::new(Format::Text, 0);
             encoder.batch(&mapping.families()[0], 0, &batch);
             let text = encoder.finish();

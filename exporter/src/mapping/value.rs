@@ -10,6 +10,20 @@ pub(crate) fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
+/// A date or a date and time as RFC 3339 and ISO 8601 write them, in seconds since 1970. One that names no offset is taken
+/// for UTC. `None` for everything else.
+pub(crate) fn time(text: &str) -> Option<f64> {
+    let timestamp = text.parse::<jiff::Timestamp>().or_else(|_| {
+        let local = text.parse::<jiff::civil::DateTime>()?;
+        jiff::tz::Offset::UTC.to_timestamp(local)
+    });
+    // Whole seconds of any year that has four digits are exact, and a float's microseconds are right.
+    #[allow(clippy::cast_precision_loss)]
+    timestamp
+        .ok()
+        .map(|at| at.as_second() as f64 + f64::from(at.subsec_nanosecond()) / 1e9)
+}
+
 /// A piece of the capture's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -52,11 +66,41 @@ impl Scalar {
             _ => None,
         }
     }
+
+    /// A value that is no text, as a document writes it. Nothing for what is missing, null or not a single value: Prometheus
+    /// takes a label without a value for one that is not there.
+    pub(crate) fn plain(self) -> String {
+        match self {
+            Self::Boolean(value) => value.to_string(),
+            Self::Signed(value) => value.to_string(),
+            Self::Unsigned(value) => value.to_string(),
+            Self::Float(value) => value.to_string(),
+            Self::Missing | Self::Null | Self::Composite | Self::Text(_) => String::new(),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::number;
+    use super::{number, time};
+
+    #[test]
+    fn times_are_read_with_and_without_an_offset() {
+        for (text, seconds) in [
+            ("1970-01-01T00:00:01Z", 1.0),
+            ("2025-01-22T19:30:19Z", 1_737_574_219.0),
+            ("2025-01-22T20:30:19.5+01:00", 1_737_574_219.5),
+            ("2024-08-21T14:54:00.25", 1_724_252_040.25),
+            ("2024-08-21 14:54:00", 1_724_252_040.0),
+            ("2024-06-29", 1_719_619_200.0),
+            ("1969-12-31T23:59:59Z", -1.0),
+        ] {
+            assert_eq!(time(text), Some(seconds), "{text}");
+        }
+        for text in ["", "soon", "29.06.2024", "2024-13-01", "1719619200", "14:54:00"] {
+            assert_eq!(time(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn only_finite_numbers_are_numbers() {

@@ -76,7 +76,7 @@ impl Poller {
         let (token, first_round) = mpsc::channel(1);
         let mut sources = Vec::new();
         for (index, target) in targets.into_iter().enumerate() {
-            let endpoint = Arc::new(Endpoint::new(&target.url, &target.module.request)?);
+            let endpoint = Arc::new(Endpoint::new(&target.url, &target.module.request, &target.values)?);
             let mut name = target.url.clone();
             name.set_query(None);
             sources.push(Source {

@@ -53,12 +53,17 @@ impl Exporter {
     }
 
     pub fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start_by(command(), arguments, variables)
+    }
+
+    /// Starts one by this command.
+    pub fn start_by(mut command: Command, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let period = if arguments.contains(&"--period") {
             &[][..]
         } else {
             &["--period", "200ms"]
         };
-        let mut child = command()
+        let mut child = command
             .args(["--listen", "127.0.0.1:0"])
             .args(period)
             .args(arguments)

@@ -11,7 +11,7 @@ pub const ARGO_CD: &str = "v3.5.7";
 /// sha256 of `manifests/install.yaml` of that release, as contained in the module that go.sum checks.
 pub(crate) const ARGO_CD_INSTALL_SHA256: &str = "09bfbb9041b4a8503c6e4fa22cf41c403fa62be17526de353648a4551f5beb77";
 /// The Go release that every go.mod under `tools/go` is content with.
-pub(crate) const GO: &str = "1.26.3";
+pub(crate) const GO: &str = "1.26.6";
 
 /// One program.
 #[derive(Debug)]
@@ -288,6 +288,19 @@ pub(crate) const CHECKS: &[Tool] = &[
         prebuilt: &[],
         build: go_build!("actionlint", "github.com/rhysd/actionlint/cmd/actionlint", &[]),
     },
+    Tool {
+        // What mfsre drives in place of Terraform where somebody prefers it; the tests do both.
+        name: "tofu",
+        version: "v1.12.6",
+        version_arguments: &["version"],
+        accepts: Accepts::Minor(10),
+        prebuilt: &[],
+        build: go_build!(
+            "opentofu",
+            "github.com/opentofu/opentofu/cmd/tofu",
+            &["github.com/opentofu/opentofu/version.dev=no"]
+        ),
+    },
 ];
 
 /// The module from which the install manifest can be taken.
@@ -324,7 +337,7 @@ mod tests {
 
     #[test]
     fn each_module_pins_the_version_that_the_table_names() {
-        for tool in TOOLS {
+        for tool in TOOLS.iter().chain(CHECKS) {
             // Prometheus 3.x.y is the module's v0.30x.y: a module of version 3 would have another path.
             let version = tool.version.replace("v3.13.5", "v0.313.5");
             assert!(

@@ -38,7 +38,7 @@ impl Step<Context> for CloudWorkspace {
     fn probe<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Probe> {
         Box::pin(async move {
             let directory = working_directory(context);
-            let Some(wanted) = wanted(context, &directory) else {
+            let Some(wanted) = wanted(context, &context.environment.backend, &directory) else {
                 return Ok(Probe::Stands("no backend of this kind".into()));
             };
             let (tfe, found) = find(&wanted).await?;
@@ -54,7 +54,7 @@ impl Step<Context> for CloudWorkspace {
     fn run<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Ran> {
         Box::pin(async move {
             let directory = working_directory(context);
-            let Some(wanted) = wanted(context, &directory) else {
+            let Some(wanted) = wanted(context, &context.environment.backend, &directory) else {
                 return Ok(Ran::Unchanged("no backend of this kind".into()));
             };
             let (tfe, found) = find(&wanted).await?;
@@ -88,7 +88,7 @@ fn working_directory(context: &Context) -> String {
     format!("infra/{}", context.environment.name)
 }
 
-fn wanted<'a>(context: &'a Context, directory: &'a str) -> Option<Wanted<'a>> {
+fn wanted<'a>(context: &'a Context, backend: &'a Backend, directory: &'a str) -> Option<Wanted<'a>> {
     let Backend::Cloud {
         organization,
         workspace,
@@ -96,7 +96,7 @@ fn wanted<'a>(context: &'a Context, directory: &'a str) -> Option<Wanted<'a>> {
         hostname,
         execution,
         aws_run_role,
-    } = &context.environment.backend
+    } = backend
     else {
         return None;
     };
@@ -110,7 +110,7 @@ fn wanted<'a>(context: &'a Context, directory: &'a str) -> Option<Wanted<'a>> {
         variables.push(variable("TFC_AWS_RUN_ROLE_ARN", role));
     }
     // A host runs Terraform, whatever runs here.
-    let program = context.workspace.as_ref().map(|w| w.program());
+    let program = context.program().ok();
     let version = program
         .filter(|p| p.flavour == Flavour::Terraform)
         .map(|p| p.version.as_str());
@@ -129,6 +129,22 @@ fn wanted<'a>(context: &'a Context, directory: &'a str) -> Option<Wanted<'a>> {
         },
         variables,
     })
+}
+
+/// Makes the workspace of a backend where it is missing, as `terraform init` would, but with the settings of the environment.
+///
+/// # Errors
+/// The host cannot be reached, or the token has not the right to.
+pub(in crate::ops) async fn ensure_workspace(context: &Context, backend: &Backend) -> Result<()> {
+    let directory = working_directory(context);
+    let Some(wanted) = wanted(context, backend, &directory) else {
+        return Ok(());
+    };
+    let (tfe, found) = find(&wanted).await?;
+    if found.is_none() {
+        tfe.create_workspace(&wanted.spec).await?;
+    }
+    Ok(())
 }
 
 async fn find(wanted: &Wanted<'_>) -> Result<(Tfe, Option<RemoteWorkspace>)> {
@@ -181,7 +197,7 @@ fn agree(context: &Context, found: &RemoteWorkspace, wanted: &Wanted<'_>) -> Res
 /// Takes the workspace for the steps that follow: nobody else holds it, and its runs have what they need.
 async fn take(context: &mut Context, tfe: Tfe, found: RemoteWorkspace, progress: Progress<'_>) -> Result<String> {
     let directory = working_directory(context);
-    let Some(wanted) = wanted(context, &directory) else {
+    let Some(wanted) = wanted(context, &context.environment.backend, &directory) else {
         return Ok(String::new());
     };
     let at = format!("{}/{} at {}", found.organization, found.name, wanted.hostname);
@@ -212,7 +228,7 @@ async fn take(context: &mut Context, tfe: Tfe, found: RemoteWorkspace, progress:
     }
     let hostname = wanted.hostname.to_owned();
     if let Some(workspace) = &mut context.workspace {
-        workspace.use_cloud(&hostname, &tfe.credential().token);
+        workspace.use_cloud(&hostname, Some(&tfe.credential().token));
     }
     context.cloud = Some(Cloud { tfe, workspace: found });
     Ok(detail)

@@ -127,7 +127,7 @@ impl Step<Context> for RemoveCredentials {
                     Removal::Absent => {}
                 }
             }
-            context.scheduled.clone_from(&scheduled);
+            context.remains.scheduled.extend(scheduled.iter().cloned());
             Ok(if removed.is_empty() {
                 Ran::Unchanged(if scheduled.is_empty() {
                     "there were none".into()

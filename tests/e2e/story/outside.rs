@@ -218,13 +218,34 @@ impl Story<'_> {
         }
     }
 
-    pub(super) fn argo_cd_answers_to_the_password(&self) {
-        let shown = self.project.text(&["secrets", "show", "argocd-password", ENVIRONMENT]);
+    fn the_password_is_shown_to_a_terminal_or_where_asked_for(&self) {
+        const TERMINAL: &str = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+        let password = &self.password()["password"];
+        let show = ["secrets", "show", "argocd-password", ENVIRONMENT];
+        let shown = self.project.text(&[&show[..], &["--reveal"]].concat());
+        assert_eq!(shown.trim_end(), password, "mfsre shows the password that AWS holds");
+
+        let mut command = self.project.command("python3");
+        command.args(["-c", TERMINAL, env!("CARGO_BIN_EXE_mfsre")]).args(show);
+        let output = command.output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{shown}");
+        assert_eq!(shown.trim_end(), password, "a terminal needs no flag");
+
+        let mut command = self.project.command(env!("CARGO_BIN_EXE_mfsre"));
+        command.args(show).arg("--reveal").env("GITHUB_ACTIONS", "true");
+        let output = command.output().unwrap();
+        let masked = format!("::add-mask::{password}\n");
         assert_eq!(
-            shown.trim_end(),
-            self.password()["password"],
-            "mfsre shows the password that AWS holds"
+            String::from_utf8_lossy(&output.stderr),
+            masked,
+            "a pipeline's log shows asterisks"
         );
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim_end(), password);
+    }
+
+    pub(super) fn argo_cd_answers_to_the_password(&self) {
+        self.the_password_is_shown_to_a_terminal_or_where_asked_for();
         let url = self.status["argocd_url"].as_str().unwrap();
         assert_eq!(
             ArgoCd::log_in(url, "wrong").err(),

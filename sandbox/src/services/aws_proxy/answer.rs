@@ -24,6 +24,11 @@ impl Answer {
         Self::with(StatusCode::OK, "application/json", body.to_string())
     }
 
+    /// Success with an XML body.
+    pub(super) fn xml(body: String) -> Self {
+        Self::with(StatusCode::OK, "text/xml", body)
+    }
+
     /// The body as JSON, if this is a success with one.
     pub(super) fn success(&self) -> Option<Value> {
         self.status

@@ -384,3 +384,91 @@ async fn tags_that_change_later() {
         .await;
     assert!(!described().await.contains("<key>team</key>"));
 }
+
+#[tokio::test]
+async fn a_load_balancer_keeps_its_subnet_and_its_group_until_its_interfaces_are_gone() {
+    let (_emulator, proxy) = start().await;
+    let ec2 = async |form: &str| proxy.query("ec2", &format!("{form}&Version=2016-11-15")).await;
+    let elb = async |version: &str, form: &str| {
+        let answer = proxy
+            .query("elasticloadbalancing", &format!("{form}&Version={version}"))
+            .await;
+        assert_eq!(answer.status, 200, "{form}: {}", answer.body);
+        answer.body
+    };
+    let made = async |form: &str, id: &str| xml::text(&ec2(form).await.body, id).unwrap();
+    let vpc = made("Action=CreateVpc&CidrBlock=10.9.0.0/16", "vpcId").await;
+    let subnet = made(
+        &format!("Action=CreateSubnet&VpcId={vpc}&CidrBlock=10.9.0.0/24"),
+        "subnetId",
+    )
+    .await;
+    let group = |name: &str| format!("Action=CreateSecurityGroup&GroupName={name}&GroupDescription=x&VpcId={vpc}");
+    let (worn, other) = (made(&group("a"), "groupId").await, made(&group("b"), "groupId").await);
+    let allowed = format!(
+        "Action=AuthorizeSecurityGroupIngress&GroupId={other}&IpPermissions.1.IpProtocol=tcp&IpPermissions.1.FromPort=1&IpPermissions.1.ToPort=2&IpPermissions.1.Groups.1.GroupId={worn}"
+    );
+    assert_eq!(ec2(&allowed).await.status, 200);
+
+    let tag = "Tags.member.1.Key=a&Tags.member.1.Value=b%26c";
+    let place = format!("Subnets.member.1={subnet}&SecurityGroups.member.1={worn}");
+    let newer = elb("2015-12-01", &format!("Action=CreateLoadBalancer&Name=n&{place}")).await;
+    assert_eq!(xml::text(&newer, "VpcId"), Some(vpc.clone()));
+    let arn = xml::text(&newer, "LoadBalancerArn").unwrap();
+    elb(
+        "2012-06-01",
+        &format!("Action=CreateLoadBalancer&LoadBalancerName=c&{tag}&{place}"),
+    )
+    .await;
+    let classic = elb("2012-06-01", "Action=DescribeLoadBalancers").await;
+    assert_eq!(xml::text(&classic, "VPCId"), Some(vpc.clone()), "{classic}");
+    assert!(!classic.contains(&arn), "each version has its own: {classic}");
+    let tags = elb("2012-06-01", "Action=DescribeTags&LoadBalancerNames.member.1=c").await;
+    assert_eq!(xml::text(&tags, "Value").as_deref(), Some("b&c"));
+
+    let within = format!("Action=DescribeNetworkInterfaces&Filter.1.Name=group-id&Filter.1.Value.1={worn}");
+    let interfaces = ec2(&within).await.body;
+    assert_eq!(xml::items(&interfaces, "networkInterfaceSet").len(), 2, "{interfaces}");
+    assert!(interfaces.contains("<status>in-use</status>"), "{interfaces}");
+    let one = xml::text(&interfaces, "networkInterfaceId").unwrap();
+    let deleted = ec2(&format!("Action=DeleteNetworkInterface&NetworkInterfaceId={one}")).await;
+    assert!(deleted.body.contains("OperationNotPermitted"), "{}", deleted.body);
+    let refused = async |form: &str| {
+        let answer = ec2(form).await;
+        assert!(answer.body.contains("DependencyViolation"), "{form}: {}", answer.body);
+    };
+    let (subnet, group) = (
+        format!("Action=DeleteSubnet&SubnetId={subnet}"),
+        format!("Action=DeleteSecurityGroup&GroupId={worn}"),
+    );
+    refused(&subnet).await;
+    refused(&group).await;
+
+    elb(
+        "2015-12-01",
+        &format!("Action=DeleteLoadBalancer&LoadBalancerArn={arn}"),
+    )
+    .await;
+    elb("2012-06-01", "Action=DeleteLoadBalancer&LoadBalancerName=c").await;
+    refused(&subnet).await;
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    assert_eq!(ec2(&subnet).await.status, 200);
+    refused(&group).await;
+    assert_eq!(ec2(&allowed.replace("Authorize", "Revoke")).await.status, 200);
+    assert_eq!(ec2(&group).await.status, 200, "no rule names it any more");
+}
+
+#[tokio::test]
+async fn a_network_interface_takes_tags_and_is_found_by_them() {
+    let (_emulator, proxy) = start().await;
+    let ec2 = async |form: &str| proxy.query("ec2", &format!("{form}&Version=2016-11-15")).await.body;
+    let tag = "TagSpecification.1.ResourceType=network-interface&TagSpecification.1.Tag.1.Key=a&TagSpecification.1.Tag.1.Value=1";
+    let made = ec2(&format!("Action=CreateNetworkInterface&{tag}")).await;
+    ec2("Action=CreateNetworkInterface&Description=other").await;
+    let found = ec2("Action=DescribeNetworkInterfaces&Filter.1.Name=tag:a&Filter.1.Value.1=1").await;
+    assert_eq!(xml::items(&found, "networkInterfaceSet").len(), 1, "{found}");
+    assert_eq!(
+        xml::text(&found, "networkInterfaceId"),
+        xml::text(&made, "networkInterfaceId")
+    );
+}

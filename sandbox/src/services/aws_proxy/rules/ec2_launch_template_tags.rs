@@ -1,4 +1,4 @@
-use super::{Outcome, Rule};
+use super::{Outcome, Rule, creation_tags};
 use crate::services::aws_proxy::answer::Answer;
 use crate::services::aws_proxy::context::Context;
 use crate::services::aws_proxy::request::Request;
@@ -29,31 +29,8 @@ fn apply(context: &Context, request: Request) -> Outcome<'_> {
 
 /// Tags the new template as CreateTags does, too.
 async fn create(context: &Context, request: Request) -> Result<Answer, UpstreamError> {
-    let form = request.form();
     let answer = context.ask(request.clone()).await?;
-    let id = xml::text(&String::from_utf8_lossy(&answer.body), "launchTemplateId");
-    let specification = form
-        .iter()
-        .filter(|(_, value)| value == "launch-template")
-        .find_map(|(name, _)| {
-            name.strip_suffix(".ResourceType")
-                .filter(|name| name.starts_with("TagSpecification."))
-        });
-    let (Some(id), Some(specification), true) = (id, specification, answer.status.is_success()) else {
-        return Ok(answer);
-    };
-    let tags = form.iter().filter_map(|(name, value)| {
-        let name = name.strip_prefix(specification)?.strip_prefix('.')?;
-        name.starts_with("Tag.").then(|| (name.to_owned(), value.clone()))
-    });
-    let parameters: Vec<(String, String)> = std::iter::once(("ResourceId.1".to_owned(), id)).chain(tags).collect();
-    if parameters.len() > 1 {
-        let tagged = context.ask(request.ec2("CreateTags", &parameters)).await?;
-        if !tagged.status.is_success() {
-            return Ok(tagged);
-        }
-    }
-    Ok(answer)
+    creation_tags::lay_on(context, &request, answer, "launch-template", "launchTemplateId").await
 }
 
 /// Replaces the tags of every template by those that DescribeTags knows.

@@ -1,8 +1,10 @@
 //! What the emulator lacks or gets wrong, one file each.
 
 mod catalog;
+mod creation_tags;
 mod ec2_flow_logs;
 mod ec2_launch_template_tags;
+mod ec2_network_interfaces;
 mod ec2_security_group_ports;
 mod eks_addon_versions;
 mod eks_cluster;
@@ -10,6 +12,7 @@ mod eks_cluster_versions;
 mod eks_nodegroup;
 mod eks_tags;
 mod eks_updates;
+mod elb_load_balancers;
 mod iam_issued_keys;
 mod secretsmanager_versions;
 mod ssm_labels;
@@ -43,6 +46,7 @@ pub(super) struct Rule {
 const RULES: &[Rule] = &[
     ec2_flow_logs::RULE,
     ec2_launch_template_tags::RULE,
+    ec2_network_interfaces::RULE,
     ec2_security_group_ports::RULE,
     eks_addon_versions::RULE,
     eks_cluster::RULE,
@@ -50,6 +54,7 @@ const RULES: &[Rule] = &[
     eks_nodegroup::RULE,
     eks_tags::RULE,
     eks_updates::RULE,
+    elb_load_balancers::RULE,
     iam_issued_keys::RULE_IAM,
     iam_issued_keys::RULE_STS,
     secretsmanager_versions::RULE,

@@ -64,4 +64,15 @@ scrape_configs:
         target_label: pod
       - source_labels: [__meta_kubernetes_pod_label_app_kubernetes_io_name]
         target_label: app
+    metric_relabel_configs:
+      # What the exporter tells belongs to the pod it tells of. Under its own pod's name each new exporter would begin new series, and for a
+      # minute rate() would extrapolate the old ones and the new ones over the time between them, which is a rise that never was.
+      - source_labels: [app, target]
+        regex: exporter;.+
+        target_label: pod
+        replacement: ""
+      - source_labels: [app, target]
+        regex: exporter;.+
+        target_label: instance
+        replacement: ""
 {{- end }}

@@ -1,0 +1,304 @@
+//! The real program is killed at every call that it makes and at every step, and run again until it ends. What is outside is
+//! on loopback and in memory, so that every moment can be hit; the end-to-end tier does the same at some moments against
+//! the real thing.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, clippy::print_stdout)]
+
+#[path = "../common/report.rs"]
+mod report;
+
+mod checks;
+mod machine;
+mod outside;
+mod together;
+
+use std::collections::{BTreeMap, HashSet};
+use std::os::unix::process::ExitStatusExt as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use checks::{final_state, nothing_has_leaked, one_of_each_works};
+use machine::{Cut, ENVIRONMENT, Finished, Machine, Start};
+use outside::Moment;
+
+const UP: [&str; 4] = ["up", ENVIRONMENT, "--yes", "--push"];
+const DOWN: [&str; 3] = ["down", ENVIRONMENT, "--yes"];
+
+/// A project, and nothing else.
+static NOTHING: LazyLock<Start> = LazyLock::new(|| Machine::new().into_start());
+
+/// The first call of `up` after the credentials are kept.
+const IN_THE_CLUSTER: &str = "GET /clusters/demo";
+
+/// An `up` that was cut off there.
+static HALF_UP: LazyLock<Start> = LazyLock::new(|| {
+    let whole = Machine::from(&NOTHING);
+    whole.run(&UP, None);
+    let point = whole
+        .outside
+        .points()
+        .iter()
+        .position(|point| point == IN_THE_CLUSTER)
+        .unwrap();
+    let machine = Machine::from(&NOTHING);
+    machine.run(
+        &UP,
+        Some(Cut::Call(Moment {
+            point,
+            signal: Signal::KILL,
+        })),
+    );
+    machine.into_start()
+});
+
+/// An environment that is up.
+static UP_ALREADY: LazyLock<Start> = LazyLock::new(|| {
+    let machine = Machine::from(&NOTHING);
+    let up = machine.run(&UP, None);
+    assert!(up.status.success(), "{up}");
+    machine.into_start()
+});
+
+/// A project in a git repository of its own, with everything rendered and committed.
+static COMMITTED: LazyLock<Start> = LazyLock::new(|| {
+    let machine = Machine::from(&UP_ALREADY);
+    std::fs::write(machine.path("project/.gitignore"), ".mfsre/\n").unwrap();
+    for arguments in [
+        &["init", "--quiet", "--initial-branch=main"][..],
+        &["config", "user.name", "Alice"],
+        &["config", "user.email", "alice@example.com"],
+        &["add", "--all"],
+        &["commit", "--quiet", "--message=Start"],
+    ] {
+        machine.git("project", arguments);
+    }
+    machine.into_start()
+});
+
+/// An operation that is killed everywhere.
+struct Operation {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    /// How many runs at the same time; more where they wait for a clock.
+    at_once: usize,
+}
+
+/// What came of the cuts of one kind.
+#[derive(Default, Clone, Copy)]
+struct Count {
+    points: u64,
+    killed: u64,
+    converged: u64,
+}
+
+impl Operation {
+    /// Cuts it off at every moment from the point `first` on, by SIGKILL, and at some by the others; then repeats it.
+    ///
+    /// What is repeated is decided by what a cut has left: the same world, the same files and the same step lead to the same
+    /// run, so one run answers for all of them.
+    fn cut_everywhere(&self, start: &Start, first: &str, last: &str, counts: &mut BTreeMap<&'static str, Count>) {
+        let undisturbed = Machine::from(start);
+        let run = undisturbed.run(self.arguments, None);
+        assert!(run.status.success(), "{run}");
+        let wanted = final_state(&undisturbed);
+        let points = undisturbed.outside.points();
+        if std::env::var_os("MFSRE_POINTS").is_some() {
+            points.iter().enumerate().for_each(|(n, point)| println!("{n} {point}"));
+        }
+        let at = |name: &str| points.iter().position(|point| point == name);
+        let calls = at(first).unwrap_or(0)..at(last).unwrap_or(points.len());
+        let call = |signal| move |point| Cut::Call(Moment { point, signal });
+        let kills = calls.clone().map(call(Signal::KILL));
+        let steps = 0..if first.is_empty() { run.steps.len() } else { 0 };
+        let mut cuts: Vec<(&str, Cut)> = kills.chain(steps.map(Cut::Step)).map(|cut| ("SIGKILL", cut)).collect();
+        cuts.extend(
+            calls
+                .clone()
+                .skip(3)
+                .step_by(16)
+                .map(|point| ("SIGINT", call(Signal::INT)(point))),
+        );
+        cuts.extend(
+            calls
+                .skip(11)
+                .step_by(16)
+                .map(|point| ("SIGTERM", call(Signal::TERM)(point))),
+        );
+        let next = AtomicUsize::new(0);
+        let worlds = Mutex::new(HashSet::new());
+        let counts = Mutex::new(counts);
+        std::thread::scope(|scope| {
+            for _ in 0..self.at_once {
+                scope.spawn(|| {
+                    while let Some((kind, cut)) = cuts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let machine = Machine::from(start);
+                        let run = machine.run(self.arguments, Some(*cut));
+                        let killed = self.check(&machine, *cut, &run);
+                        let step = run.steps.last().cloned();
+                        let world = (
+                            *kind,
+                            step,
+                            machine.outside.effects(),
+                            final_state(&machine).to_string(),
+                        );
+                        if worlds.lock().unwrap().insert(world) {
+                            let again = machine.run(self.arguments, None);
+                            assert!(
+                                again.status.success(),
+                                "after {}: {again}\nbefore: {run}",
+                                told(*cut, &points)
+                            );
+                            one_of_each_works(&machine);
+                            nothing_has_leaked(&machine, &again);
+                            same(
+                                &final_state(&machine),
+                                &wanted,
+                                &format!("{} cut off at {}", self.name, told(*cut, &points)),
+                            );
+                        }
+                        let mut counts = counts.lock().unwrap();
+                        let count = counts.entry(kind).or_default();
+                        count.points += 1;
+                        count.killed += u64::from(killed);
+                        count.converged += 1;
+                    }
+                });
+            }
+        });
+        println!(
+            "  {}: {} cuts left {} worlds",
+            self.name,
+            cuts.len(),
+            worlds.into_inner().unwrap().len()
+        );
+    }
+
+    /// What holds after every cut; says whether it was one.
+    fn check(&self, machine: &Machine, cut: Cut, run: &Finished) -> bool {
+        let signal = match cut {
+            Cut::Call(moment) => moment.signal,
+            Cut::Step(_) => Signal::KILL,
+        };
+        // A command that has nothing to wait for does not listen for signals.
+        let killed = run.status.signal() == Some(signal.as_raw()) || run.status.code() == Some(130);
+        assert!(killed || run.status.success(), "{} {cut:?}: {run}", self.name);
+        one_of_each_works(machine);
+        nothing_has_leaked(machine, run);
+        killed
+    }
+
+    fn report(&self, counts: &BTreeMap<&'static str, Count>) {
+        for (kind, count) in counts {
+            let Count {
+                points,
+                killed,
+                converged,
+            } = *count;
+            let subject = format!("{}, {kind}", self.name);
+            report::figure(
+                "kill",
+                &subject,
+                &[("points", points), ("killed", killed), ("converged", converged)],
+            );
+            // Only SIGKILL cannot come too late.
+            let all = if *kind == "SIGKILL" { points } else { 1 };
+            assert!(killed >= all, "{subject}: {killed} of {points} cut it off");
+        }
+    }
+}
+
+fn told(cut: Cut, points: &[String]) -> String {
+    match cut {
+        Cut::Call(moment) => format!(
+            "point {} ({}) by {:?}",
+            moment.point, points[moment.point], moment.signal
+        ),
+        Cut::Step(step) => format!("the beginning of step {step}"),
+    }
+}
+
+/// Two states are the same; else the lines in which they differ are told.
+fn same(found: &Value, wanted: &Value, when: &str) {
+    if found != wanted {
+        let text = |value: &Value| serde_json::to_string_pretty(value).unwrap();
+        let diff = similar::TextDiff::from_lines(&text(wanted), &text(found))
+            .unified_diff()
+            .context_radius(2)
+            .to_string();
+        panic!("{when}: it ends in another state\n{diff}");
+    }
+}
+
+/// Cuts an operation off everywhere, from one start.
+fn matrix(operation: &Operation, start: &Start) {
+    let mut counts = BTreeMap::new();
+    operation.cut_everywhere(start, "", "", &mut counts);
+    operation.report(&counts);
+}
+
+#[test]
+fn up_that_is_killed_anywhere_converges() {
+    let up = Operation {
+        name: "up",
+        arguments: &UP,
+        at_once: 4,
+    };
+    let mut counts = BTreeMap::new();
+    up.cut_everywhere(&NOTHING, "", IN_THE_CLUSTER, &mut counts);
+    // What comes after is cut off in runs that find the first half done.
+    up.cut_everywhere(&HALF_UP, IN_THE_CLUSTER, "", &mut counts);
+    up.report(&counts);
+}
+
+#[test]
+fn down_that_is_killed_anywhere_converges() {
+    matrix(
+        &Operation {
+            name: "down",
+            arguments: &DOWN,
+            at_once: 6,
+        },
+        &UP_ALREADY,
+    );
+}
+
+#[test]
+fn a_rotation_of_the_password_that_is_killed_anywhere_converges() {
+    let arguments = &["rotate", "argocd-password", ENVIRONMENT];
+    matrix(
+        &Operation {
+            name: "rotate argocd-password",
+            arguments,
+            at_once: 16,
+        },
+        &UP_ALREADY,
+    );
+}
+
+#[test]
+fn a_rotation_of_the_deploy_key_that_is_killed_anywhere_converges() {
+    let arguments = &["rotate", "deploy-key", ENVIRONMENT];
+    matrix(
+        &Operation {
+            name: "rotate deploy-key",
+            arguments,
+            at_once: 48,
+        },
+        &UP_ALREADY,
+    );
+}
+
+#[test]
+fn a_bump_that_is_killed_anywhere_converges() {
+    let arguments = &["bump", "main-service", "--image-tag", "v2.0.0", "--commit"];
+    matrix(
+        &Operation {
+            name: "bump",
+            arguments,
+            at_once: 4,
+        },
+        &COMMITTED,
+    );
+}

@@ -1,0 +1,140 @@
+//! `cargo xtask report`: what the tests have killed, broken, searched and planted, in one report.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::process::{cargo_command, root, run as run_command};
+
+/// The fast tests that have figures, by test target.
+const FAST: [&str; 1] = ["kill"];
+/// Those of the end-to-end tier, by the beginning of their names.
+const END_TO_END: [&str; 4] = ["interruptions", "rotation", "story", "teardown"];
+
+/// The tables of the report, with their headings; `tests/common/report.rs` tells what each counts.
+const KINDS: [(&str, &str); 5] = [
+    ("kill", "Operations killed"),
+    ("faults", "Faults from outside"),
+    ("canaries", "Secrets looked for"),
+    ("rotations", "Rotations in use"),
+    ("teardowns", "Teardowns"),
+];
+
+/// A row, as a test writes it.
+#[derive(Deserialize)]
+struct Row {
+    kind: String,
+    subject: String,
+    figures: Vec<(String, u64)>,
+}
+
+/// Runs the tests that have figures, and prints the report.
+pub(crate) fn run(end_to_end: bool) -> Result<(), String> {
+    let folder = root().join("target/report");
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).map_err(|e| format!("cannot remove {}: {e}", folder.display()))?;
+    }
+    let mut arguments = vec!["test"];
+    for target in FAST {
+        arguments.extend(["--test", target]);
+    }
+    run_command(cargo_command(&arguments).env("MFSRE_REPORT", &folder))?;
+    if end_to_end {
+        let mut arguments = vec![
+            "test",
+            "--workspace",
+            "--all-features",
+            "--test",
+            "e2e",
+            "--",
+            "--test-threads=1",
+        ];
+        arguments.extend(["--nocapture"].iter().chain(&END_TO_END));
+        run_command(cargo_command(&arguments).env("MFSRE_REPORT", &folder))?;
+    }
+    print!("\n{}", tables(&rows(&folder)?));
+    Ok(())
+}
+
+fn rows(folder: &Path) -> Result<Vec<Row>, String> {
+    let entries =
+        std::fs::read_dir(folder).map_err(|e| format!("no test has written figures to {}: {e}", folder.display()))?;
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    let read = |path: &std::path::PathBuf| {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+        serde_json::from_str(&text).map_err(|e| format!("{} holds no figures: {e}", path.display()))
+    };
+    files.iter().map(read).collect()
+}
+
+/// The rows as Markdown, one table for each kind.
+fn tables(rows: &[Row]) -> String {
+    let mut text = String::new();
+    for (kind, heading) in KINDS {
+        let rows: Vec<&Row> = rows.iter().filter(|row| row.kind == kind).collect();
+        let mut columns: Vec<&str> = Vec::new();
+        for (name, _) in rows.iter().flat_map(|row| &row.figures) {
+            if !columns.contains(&name.as_str()) {
+                columns.push(name);
+            }
+        }
+        if rows.is_empty() {
+            continue;
+        }
+        text.push_str(&format!(
+            "| {heading} | {} |\n|---|{}\n",
+            columns.join(" | "),
+            "--:|".repeat(columns.len())
+        ));
+        for row in rows {
+            let values: BTreeMap<&str, u64> = row
+                .figures
+                .iter()
+                .map(|(name, value)| (name.as_str(), *value))
+                .collect();
+            let cell = |column: &&str| values.get(column).map_or_else(String::new, u64::to_string);
+            let cells: Vec<String> = columns.iter().map(cell).collect();
+            text.push_str(&format!("| {} | {} |\n", row.subject, cells.join(" | ")));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_a_table_with_the_columns_of_all_its_rows() {
+        let row = |kind: &str, subject: &str, figures: &[(&str, u64)]| Row {
+            kind: kind.into(),
+            subject: subject.into(),
+            figures: figures
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), *value))
+                .collect(),
+        };
+        let rows = [
+            row(
+                "rotations",
+                "deploy key",
+                &[("rotations", 1), ("fetches", 90), ("failed", 0)],
+            ),
+            row("kill", "up", &[("points", 7), ("converged", 7)]),
+            row(
+                "rotations",
+                "password",
+                &[("rotations", 2), ("logins", 30), ("failed", 0)],
+            ),
+        ];
+        assert_eq!(
+            tables(&rows),
+            "| Operations killed | points | converged |\n|---|--:|--:|\n| up | 7 | 7 |\n\n\
+             | Rotations in use | rotations | fetches | failed | logins |\n|---|--:|--:|--:|--:|\n\
+             | deploy key | 1 | 90 | 0 |  |\n| password | 2 |  | 0 | 30 |\n\n"
+        );
+    }
+}
