@@ -136,7 +136,7 @@ fn init_starts_a_project_in_an_empty_folder() {
 }
 
 #[test]
-fn what_init_writes_is_valid_once_the_repository_is_known() {
+fn what_init_writes_is_valid_once_the_repository_and_administrators_are_known() {
     let project = Project::empty();
     let repository = "git@github.com:acme/platform.git";
     let finished = project.run(&[
@@ -149,6 +149,12 @@ fn what_init_writes_is_valid_once_the_repository_is_known() {
         "green",
     ]);
     insta::assert_snapshot!(finished);
+    assert_eq!(project.run(&["validate"]).code, 78);
+    for name in ["blue", "green"] {
+        let path = format!("environments/{name}.yaml");
+        let administrators = "administrators: ['arn:aws:iam::123456789012:role/platform-admin']";
+        project.write(&path, project.read(&path).replace("administrators: []", administrators));
+    }
     assert_eq!(project.run(&["validate"]).code, 0);
     assert_eq!(project.run(&["render", "green"]).code, 0);
 }
@@ -244,7 +250,11 @@ fn validate_gives_programs_the_place_of_every_mistake() {
 #[test]
 fn a_warning_is_shown_and_the_file_is_valid() {
     let project = Project::empty();
-    project.write("environments/prod.yaml", REPOSITORY);
+    // Newer than any calendar.
+    project.write(
+        "environments/demo.yaml",
+        format!("name: demo\ncluster_version: \"1.99\"\n{REPOSITORY}"),
+    );
     insta::assert_snapshot!(project.run(&["validate"]));
     insta::assert_snapshot!(
         "a_warning_json",
@@ -256,7 +266,15 @@ fn a_warning_is_shown_and_the_file_is_valid() {
 fn an_unknown_environment_is_answered_with_the_nearest_one() {
     let project = Project::demo();
     let mut shown = String::new();
-    for name in ["dem", "production", "../demo", "demo.yaml", "", ".."] {
+    for name in [
+        "dem",
+        "production",
+        "../demo",
+        "demo.yaml",
+        "environments/demo.yaml",
+        "",
+        "..",
+    ] {
         let finished = project.run(&["validate", name]);
         assert_eq!(finished.code, 78, "{finished}");
         shown.push_str(&format!("$ mfsre validate {name:?}\n{finished}\n"));
@@ -304,17 +322,53 @@ fn a_project_without_environments_is_told_how_to_get_one() {
 }
 
 #[test]
-fn two_files_with_one_name_would_fight_over_the_same_resources() {
+fn a_copied_file_that_keeps_its_name_is_refused_by_every_command() {
     let project = Project::demo();
-    project.write("environments/other.yaml", format!("name: demo\n{REPOSITORY}"));
+    project.write(
+        "environments/us.yaml",
+        format!("name: demo\nregion: us-east-1\n{REPOSITORY}"),
+    );
+    project.write("environments/prod.yaml", project.read("environments/demo.yaml"));
+    let before = project.files();
     let finished = project.run(&["validate"]);
     assert_eq!(finished.code, 78);
     insta::assert_snapshot!(finished);
-    project.write(
-        "environments/other.yaml",
-        format!("name: demo\nregion: us-east-1\n{REPOSITORY}"),
+    for arguments in [
+        &["render", "us"][..],
+        &["plan", "prod"],
+        &["up", "prod", "--yes"],
+        &["down", "us", "--yes"],
+        &["token", "prod"],
+        &["kubeconfig", "prod", "--print"],
+    ] {
+        let finished = project.run(arguments);
+        assert_eq!((finished.code, finished.stdout.as_str()), (78, ""), "{finished}");
+        assert!(
+            finished.stderr.contains("an environment has the name of its file"),
+            "{finished}"
+        );
+    }
+    assert_eq!(project.files(), before);
+}
+
+#[test]
+fn an_environment_that_is_named_twice_is_checked_once() {
+    let finished = Project::demo().run(&["validate", "demo", "demo"]);
+    assert_eq!(
+        (finished.code, finished.stdout.as_str()),
+        (0, "environments/demo.yaml is valid\n"),
+        "{finished}"
     );
-    assert_eq!(project.run(&["validate"]).code, 0);
+}
+
+#[test]
+fn a_file_with_another_ending_is_no_environment_and_that_is_told() {
+    let project = Project::demo();
+    project.write("environments/prod.yml", format!("name: prod\n{REPOSITORY}"));
+    insta::assert_snapshot!(project.run(&["validate", "prod"]));
+    let finished = project.run(&["validate"]);
+    assert_eq!(finished.code, 78, "{finished}");
+    assert!(finished.stderr.contains("rename environments/prod.yml"), "{finished}");
 }
 
 #[test]

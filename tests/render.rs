@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::{REPOSITORY, environment, files_below};
+use common::{REPOSITORY, environment, environment_of, files_below};
 use mfsre::config::Environment;
 use mfsre::render::{RenderError, Tree, render, terraform_variables};
 use proptest::prelude::*;
@@ -55,7 +55,10 @@ argocd:
 }
 
 fn sandbox() -> Environment {
-    environment("name: sandbox\nargocd_repository_url: ssh://git@127.0.0.1:30922/mfsre/platform.git\nsandbox: {}\n")
+    environment_of(
+        "sandbox",
+        "name: sandbox\nargocd_repository_url: ssh://git@127.0.0.1:30922/mfsre/platform.git\nsandbox: {}\n",
+    )
 }
 
 fn tree(environment: &Environment) -> Tree {
@@ -510,7 +513,7 @@ proptest! {
         owner in "[a-zA-Z0-9_.~-]{1,10}[a-z]",
         repository in "[a-zA-Z0-9_.~-]{1,10}[a-z]",
         second_octet in 0_u8..=255,
-        types in prop::collection::vec("[a-z][0-9][a-z]{0,3}\\.(small|large|[0-9]{1,2}xlarge)", 1..4),
+        types in prop::collection::vec("[b-z][0-9][a-fh-z]{0,3}\\.(small|large|[0-9]{1,2}xlarge)", 1..4),
         spot in any::<bool>(),
         sizes in (0_u32..10, 0_u32..10, 1_u32..10),
         retention in prop::sample::select(vec![1_u16, 7, 30, 90, 3653]),
@@ -527,7 +530,7 @@ proptest! {
             "node_group": {"min_size": min, "desired_size": desired, "max_size": max},
             "cluster": {"log_retention_days": retention},
         });
-        let environment = environment(&file.to_string());
+        let environment = environment_of(&name, &file.to_string());
         let tree = render(&environment, None, None).unwrap();
 
         let variables: Value = serde_json::from_str(text(&tree, &format!("infra/{name}/terraform.tfvars.json"))).unwrap();

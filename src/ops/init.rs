@@ -34,9 +34,6 @@ pub struct InitSummary {
     pub environments: Vec<String>,
 }
 
-/// Where a repository URL has to be filled in.
-const PLACEHOLDER: &str = "git@github.com:OWNER/REPOSITORY.git";
-
 /// Starts a project in `root`; what is there already stays.
 ///
 /// # Errors
@@ -65,7 +62,9 @@ pub fn init(root: &Path, options: &InitOptions) -> Result<InitSummary> {
     let mut files: Vec<(PathBuf, Vec<u8>)> = Vec::new();
     for name in &names {
         let name = EnvironmentName::parse(name).map_err(invalid)?;
-        let url = repository.as_ref().map_or(PLACEHOLDER, RepositoryUrl::as_str);
+        let url = repository
+            .as_ref()
+            .map_or(RepositoryUrl::PLACEHOLDER, RepositoryUrl::as_str);
         files.push((
             PathBuf::from(format!("environments/{name}.yaml")),
             environment_file(&name, url).into_bytes(),
