@@ -384,8 +384,10 @@ fn check_quoting(probes: &Path, value: &str) {
     let yaml: Value = serde_saphyr::from_str(text(&tree, "cd/json.yaml"))
         .unwrap_or_else(|e| panic!("{value:?}: {e}\n{}", text(&tree, "cd/json.yaml")));
     assert_eq!(yaml, serde_json::json!({"tags": {"probe": value}, "after": 2}));
-    assert_eq!(unquote_hcl(text(&tree, "infra/demo/probe.tf")).as_deref(), Ok(value));
-    let list = text(&tree, "infra/demo/json.tf")
+    // Behind the line that names the template.
+    let written = |path| text(&tree, path).split_once("instead.\n\n").unwrap().1;
+    assert_eq!(unquote_hcl(written("infra/demo/probe.tf")).as_deref(), Ok(value));
+    let list = written("infra/demo/json.tf")
         .strip_prefix('[')
         .unwrap()
         .strip_suffix(']')
@@ -582,6 +584,6 @@ fn a_template_replaces_a_built_in_file_that_is_none_and_the_other_way_round() {
     std::fs::write(dir.path().join("terraform/root/outputs.tf.tera"), "# @{ name }@\n").unwrap();
     std::fs::write(dir.path().join("terraform/root/backend.tf"), "# mine\n").unwrap();
     let tree = render(&demo(), Some(dir.path()), None).unwrap();
-    assert_eq!(text(&tree, "infra/demo/outputs.tf"), "# \"demo\"\n");
-    assert_eq!(text(&tree, "infra/demo/backend.tf"), "# mine\n");
+    assert!(text(&tree, "infra/demo/outputs.tf").ends_with("instead.\n\n# \"demo\"\n"));
+    assert!(text(&tree, "infra/demo/backend.tf").ends_with("instead.\n\n# mine\n"));
 }
