@@ -496,22 +496,14 @@ async fn a_damaged_state_is_told_as_one_and_not_as_somebody_elses_lock() {
         let planned = workspace.plan("up", false, &never(), |_| {}).await;
         let error = mfsre::error::Error::from(planned.unwrap_err());
         assert_eq!(error.kind, ErrorKind::Failed, "{}", error.render(false));
-        assert!(
-            error.hints[0].contains(next),
-            "{}",
-            error.render(false)
-        );
+        assert!(error.hints[0].contains(next), "{}", error.render(false));
         assert!(
             !error.render(false).contains("somebody else"),
             "{}",
             error.render(false)
         );
         let listed = mfsre::error::Error::from(workspace.state_list(&never()).await.unwrap_err());
-        assert!(
-            listed.hints[0].contains(next),
-            "{}",
-            listed.render(false)
-        );
+        assert!(listed.hints[0].contains(next), "{}", listed.render(false));
     }
 }
 

@@ -143,7 +143,7 @@ impl AwsError {
                 });
             }
             None if self.unanswered => {
-                "check the network, AWS_REGION and AWS_ENDPOINT_URL, and run the same command again; what was done stands"
+                "check the network and AWS_ENDPOINT_URL, and run the same command again; what was done stands"
             }
             _ => return None,
         };
