@@ -1023,8 +1023,13 @@ fn global_flags_have_variables_and_stand_anywhere() {
     );
     for value in ["1", "true", "0", "false", ""] {
         let mut command = project.mfsre(&["validate"]);
-        command.env("MFSRE_NO_INPUT", value);
+        command.env("MFSRE_NO_INPUT", value).env("MFSRE_QUIET", value);
         assert_eq!(project.finish(command).code, 0, "MFSRE_NO_INPUT={value:?}");
+    }
+    for (value, code) in [("0", 0), ("2", 0), ("much", 64)] {
+        let mut command = project.mfsre(&["validate"]);
+        command.env("MFSRE_VERBOSE", value);
+        assert_eq!(project.finish(command).code, code, "MFSRE_VERBOSE={value:?}");
     }
 }
 

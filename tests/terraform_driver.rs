@@ -162,6 +162,42 @@ async fn a_change_of_outputs_alone_is_a_change() {
     let plan = workspace.plan("up", false, &never(), |_| {}).await.unwrap();
     assert!(plan.has_changes);
     assert_eq!(plan.counts.total(), 0);
+    let (taken, _) = workspace.take_plan("taken", &plan.path, &never()).await.unwrap();
+    assert!(taken.has_changes);
+    assert_eq!(taken.counts.total(), 0);
+}
+
+#[tokio::test]
+async fn a_plan_that_was_kept_says_the_same_as_when_it_was_made() {
+    let module = Module::new(&TWO.replace("{ input = \"1\" }", "{ triggers_replace = \"1\" }"));
+    let workspace = module.workspace().await;
+    workspace.init(&never()).await.unwrap();
+    let kept = module.path("kept.tfplan");
+    // Made; then one replaced and one removed; then nothing.
+    let replaced = "resource \"terraform_data\" \"one\" { triggers_replace = \"2\" }\n";
+    for (text, counts, destroyed) in [
+        (None, "2 to add, 0 to change, 0 to destroy", 0),
+        (Some(replaced), "1 to add, 0 to change, 2 to destroy", 2),
+        (Some(replaced), "0 to add, 0 to change, 0 to destroy", 0),
+    ] {
+        if let Some(text) = text {
+            module.write(text);
+        }
+        let made = workspace.plan("made", false, &never(), |_| {}).await.unwrap();
+        std::fs::copy(&made.path, &kept).unwrap();
+        let (taken, _) = workspace.take_plan("up", &kept, &never()).await.unwrap();
+        assert_eq!(taken.counts.to_string(), counts);
+        assert_eq!((taken.counts, taken.has_changes), (made.counts, made.has_changes));
+        assert_eq!(taken.destroyed.len(), destroyed);
+        let sorted = |mut plan: Vec<mfsre::terraform::Destroyed>| {
+            plan.sort_by(|a, b| a.address.cmp(&b.address));
+            plan
+        };
+        assert_eq!(sorted(taken.destroyed.clone()), sorted(made.destroyed));
+        assert_eq!(mode(&taken.path), 0o600);
+        workspace.apply(&taken, &never(), |_| {}).await.unwrap();
+        assert!(kept.exists());
+    }
 }
 
 #[tokio::test]

@@ -43,10 +43,10 @@ pub struct Global {
     #[arg(long, global = true, value_enum, default_value = "auto", env = "MFSRE_COLOR")]
     pub color: ColorChoice,
     /// Say more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, env = "MFSRE_VERBOSE")]
     pub verbose: u8,
     /// Say only what is wrong
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, env = "MFSRE_QUIET", conflicts_with = "verbose", value_parser = clap::builder::FalseyValueParser::new())]
     pub quiet: bool,
 }
 
@@ -103,6 +103,9 @@ pub enum Command {
         /// Commit and push the rendered cd/ with your own git credentials where the branch differs
         #[arg(long)]
         push: bool,
+        /// Apply this plan, which `plan --out` kept, instead of planning anew
+        #[arg(long, value_name = "FILE")]
+        plan: Option<PathBuf>,
         /// How long to wait until everything is synced and healthy
         #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
         timeout: Duration,
@@ -130,6 +133,9 @@ pub enum Command {
         /// Environment
         #[arg(value_name = "ENV")]
         environment: String,
+        /// Go on looking, and show each change, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
     },
     /// Replace a credential by a new one, or finish a rotation that was cut off
     #[command(subcommand)]
@@ -396,7 +402,7 @@ impl Command {
             | Self::Plan { environment, .. }
             | Self::Up { environment, .. }
             | Self::Down { environment, .. }
-            | Self::Status { environment }
+            | Self::Status { environment, .. }
             | Self::Kubeconfig { environment, .. }
             | Self::Token { environment }
             | Self::Backend(Backend::Create { environment } | Backend::Migrate { environment, .. })

@@ -154,8 +154,16 @@ async fn run(cli: Cli, printer: Printer) -> Result<u8> {
             environment,
             yes,
             push,
+            plan,
             timeout,
-        } => up::run(&session, &environment, yes, push, timeout).await,
+        } => {
+            let options = |options: &mut Options| {
+                options.push = push;
+                options.plan = plan;
+                options.timeout = timeout;
+            };
+            up::run(&session, &environment, yes, options).await
+        }
         Command::Down {
             environment,
             yes,
@@ -170,7 +178,7 @@ async fn run(cli: Cli, printer: Printer) -> Result<u8> {
             };
             down::run(&session, &environment, yes, options).await
         }
-        Command::Status { environment } => status::run(&session, &environment).await,
+        Command::Status { environment, watch } => status::run(&session, &environment, watch).await,
         Command::Backend(Backend::Create { environment }) => backend::create(&session, &environment).await,
         Command::Backend(Backend::Migrate { environment, yes }) => backend::migrate(&session, &environment, yes).await,
         Command::Kubeconfig {

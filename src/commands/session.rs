@@ -68,6 +68,7 @@ impl Session {
             .or_cannot(|| format!("create {}", private.display()))?;
         let mut chosen = Options {
             push: false,
+            plan: None,
             timeout: Duration::from_secs(900),
             purge: false,
             force: false,

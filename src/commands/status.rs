@@ -1,14 +1,79 @@
 use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use serde_json::json;
 
 use super::Session;
 use super::rotate::days_old;
-use crate::error::{ErrorKind, Result};
-use crate::ops::status;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ops::{Context, StatusReport, status};
 use crate::ui::{OutputFormat, table};
 
-pub(super) async fn run(session: &Session, name: &str) -> Result<u8> {
+/// How often a watch looks.
+const PAUSE: Duration = Duration::from_secs(5);
+
+pub(super) async fn run(session: &Session, name: &str, watch: bool) -> Result<u8> {
     let mut context = session.context(name, |_| {})?;
-    let report = status(&mut context).await?;
+    let report = if watch {
+        follow(session, name, &mut context).await?
+    } else {
+        status(&mut context).await?
+    };
+    match session.printer.format {
+        // Whoever watched has seen it.
+        OutputFormat::Text if watch => {}
+        OutputFormat::Text => session.printer.line(&text(name, &report))?,
+        OutputFormat::Json => session
+            .printer
+            .document("status", Some(name), report.healthy, &report)?,
+    }
+    Ok(if report.healthy {
+        0
+    } else {
+        ErrorKind::Unhealthy.exit_code()
+    })
+}
+
+/// Shows how the environment stands each time that has changed, until the user stops it; returns how it stood last.
+async fn follow(session: &Session, name: &str, context: &mut Context) -> Result<StatusReport> {
+    let printer = &session.printer;
+    let cancellation = context.cancellation.clone();
+    let mut shown = None;
+    loop {
+        let report = status(context).await?;
+        let told = match printer.format {
+            OutputFormat::Text => text(name, &report),
+            OutputFormat::Json => event(&report)?,
+        };
+        if shown.as_ref() != Some(&told) {
+            if printer.format == OutputFormat::Text && std::io::stdout().is_terminal() {
+                // As `watch` does: from the top of an empty screen.
+                printer.line(&format!("\u{1b}[H\u{1b}[2J{told}"))?;
+            } else if printer.format == OutputFormat::Text && shown.is_some() {
+                printer.line(&format!("\n{told}"))?;
+            } else {
+                printer.line(&told)?;
+            }
+            shown = Some(told);
+        }
+        tokio::select! {
+            () = cancellation.cancelled() => return Ok(report),
+            () = tokio::time::sleep(PAUSE) => {}
+        }
+    }
+}
+
+/// The report as a line among events.
+fn event(report: &StatusReport) -> Result<String> {
+    let mut line = serde_json::to_value(report)
+        .map_err(|error| Error::failed("cannot serialise the report").cause(error.to_string()))?;
+    line["event"] = json!("status");
+    Ok(line.to_string())
+}
+
+/// The report for people.
+fn text(name: &str, report: &StatusReport) -> String {
     let cluster = &report.cluster;
     // What was not asked is not told as missing.
     let asked = report.sandbox.is_empty() || cluster.state != "unknown";
@@ -109,17 +174,8 @@ pub(super) async fn run(session: &Session, name: &str) -> Result<u8> {
         "\n{name} is {}",
         if report.healthy { "healthy" } else { "not healthy" }
     );
-    match session.printer.format {
-        OutputFormat::Text => session.printer.line(text.trim_end())?,
-        OutputFormat::Json => session
-            .printer
-            .document("status", Some(name), report.healthy, &report)?,
-    }
-    Ok(if report.healthy {
-        0
-    } else {
-        ErrorKind::Unhealthy.exit_code()
-    })
+    text.truncate(text.trim_end().len());
+    text
 }
 
 /// What to do about a sandbox behind which nothing can be asked.

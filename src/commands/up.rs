@@ -1,18 +1,15 @@
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Session;
 use crate::error::Result;
 use crate::model::human_duration;
-use crate::ops::up;
+use crate::ops::{Options, up};
 use crate::ui::table;
 
-pub(super) async fn run(session: &Session, name: &str, yes: bool, push: bool, timeout: Duration) -> Result<u8> {
+pub(super) async fn run(session: &Session, name: &str, yes: bool, options: impl FnOnce(&mut Options)) -> Result<u8> {
     let started = Instant::now();
-    let mut context = session.context(name, |options| {
-        options.push = push;
-        options.timeout = timeout;
-    })?;
+    let mut context = session.context(name, options)?;
     let sandbox = context.environment.is_sandbox();
     if session.printer.verbosity >= 0 && session.printer.format == crate::ui::OutputFormat::Text {
         let place = context.environment.place();

@@ -19,6 +19,8 @@ use crate::workflow::{Cancellation, Confirm, Reporter};
 pub struct Options {
     /// Commit and push the rendered tree where the branch differs.
     pub push: bool,
+    /// A saved plan to apply instead of a new one.
+    pub plan: Option<PathBuf>,
     /// How long to wait until everything is healthy.
     pub timeout: Duration,
     /// Delete the secret without its recovery window.

@@ -172,7 +172,7 @@ impl From<TerraformError> for Error {
                     ErrorKind::Locked,
                     "somebody else has changed the Terraform state since the plan was made",
                 )
-                .hint("nothing was changed by this run; run the same command again, which plans anew");
+                .hint("nothing was changed by this run; plan anew: run the same command again, without --plan where one was given");
             }
             TerraformError::Failed { .. } if locked => {
                 Some("somebody else is at work on this state: wait until they are done, and run the same command again".to_owned())
@@ -296,7 +296,10 @@ mod tests {
             assert!(told.ends_with("what was done so far is in the state"), "{told}");
             for command in ["terraform init", "tofu plan", "terraform show"] {
                 let told = hint(command, trouble);
-                assert!(told.ends_with(&format!("{command} changes no resource on AWS")), "{told}");
+                assert!(
+                    told.ends_with(&format!("{command} changes no resource on AWS")),
+                    "{told}"
+                );
             }
         }
     }

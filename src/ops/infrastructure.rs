@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -6,6 +7,7 @@ use super::down::alongside;
 use super::{Context, adoption, programs};
 use crate::config::{Blueprint, Environment};
 use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
+use crate::model::contract::OUTPUTS;
 use crate::model::{ClusterVersion, Invalid, Support, Transport, VersionCalendar, human_duration};
 use crate::terraform::{Destroyed, Flavour, Plan, ProviderMirror, TerraformError, TerraformEvent, Workspace};
 use crate::workflow::{Cancellation, Probe, Progress, Ran, Step, StepFuture};
@@ -258,6 +260,12 @@ impl Step<Context> for PlanStep {
             if self.destroys() {
                 context.state_ids = context.workspace()?.state_ids(&cancellation).await?;
             }
+            if let Some(file) = &context.options.plan {
+                let plan = take_plan(context, file).await?;
+                let detail = format!("{} in {}", told(&plan), file.display());
+                context.plan = Some(plan);
+                return Ok(Probe::Stands(detail));
+            }
             let mark = interruption_mark(context);
             // Whoever only looks leaves the state as it is.
             if self.purpose == Purpose::Up && mark.exists() {
@@ -271,15 +279,53 @@ impl Step<Context> for PlanStep {
                 remove_file(&mark)?;
             }
             let plan = plan_with(context.workspace()?, self.destroys(), &cancellation, progress).await?;
-            let detail = if plan.has_changes {
-                plan.counts.to_string()
-            } else {
-                "no changes".into()
-            };
+            let detail = told(&plan);
             context.plan = Some(plan);
             Ok(Probe::Stands(detail))
         })
     }
+}
+
+/// What a plan would do, in a few words.
+fn told(plan: &Plan) -> String {
+    if plan.has_changes {
+        plan.counts.to_string()
+    } else {
+        "no changes".into()
+    }
+}
+
+/// Takes the plan that the user names. A saved plan knows its own backend, so one of another environment would be applied to
+/// that one; the names that every blueprint promises tell whose it is.
+async fn take_plan(context: &Context, file: &Path) -> Result<Plan> {
+    let environment = &context.environment;
+    let hint = format!(
+        "make a plan with `mfsre plan {} --out FILE`, and name that file",
+        environment.name
+    );
+    let taken = context
+        .workspace()?
+        .take_plan("apply", file, &context.cancellation)
+        .await;
+    let (plan, shown) = match taken.map_err(Error::from) {
+        Err(error) if error.kind != ErrorKind::Interrupted => return Err(error.hint(hint)),
+        taken => taken?,
+    };
+    let outputs = &shown["planned_values"]["outputs"];
+    let promises: Vec<bool> = OUTPUTS
+        .iter()
+        .filter_map(|output| Some(outputs[output.name]["value"].as_str()? == output.promised?(&environment.names)))
+        .collect();
+    if promises.contains(&true) && !promises.contains(&false) {
+        return Ok(plan);
+    }
+    remove_file(&plan.path)?;
+    Err(Error::new(
+        ErrorKind::Configuration,
+        format!("the plan {} is not one of {}", file.display(), environment.name),
+    )
+    .cause("the names in its outputs are not those of the environment")
+    .hint(hint))
 }
 
 /// Stands while the last apply was interrupted and what it cut off has not been looked for.

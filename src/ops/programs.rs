@@ -10,7 +10,7 @@ use crate::terraform::Program;
 /// Something is missing: everything that is, in one error.
 pub(super) async fn find(environment: &Environment) -> Result<Program> {
     let setting = environment.terraform.program.as_deref();
-    let (program, missing) = tokio::join!(Program::find(setting), mfsre_sandbox::missing());
+    let (program, missing) = tokio::join!(Program::find(setting), mfsre_sandbox::missing(environment.is_sandbox()));
     if missing.is_empty() {
         return Ok(program?);
     }

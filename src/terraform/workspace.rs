@@ -78,6 +78,50 @@ pub struct Plan {
     pub destroyed: Vec<Destroyed>,
 }
 
+impl Plan {
+    /// The plan in the file `path`, whose JSON is `shown`.
+    fn of(path: PathBuf, shown: &Value) -> Self {
+        let (mut counts, mut destroyed) = (PlanCounts::default(), Vec::new());
+        let outputs = shown["output_changes"].as_object().into_iter().flatten();
+        let mut has_changes = outputs
+            .map(|(_, change)| change)
+            .any(|change| change["actions"] != json!(["no-op"]));
+        for resource in shown["resource_changes"].as_array().into_iter().flatten() {
+            let change = &resource["change"];
+            let does = |action: &str| change["actions"].as_array().is_some_and(|a| a.contains(&json!(action)));
+            let (create, delete, update) = (does("create"), does("delete"), does("update"));
+            counts.add += u64::from(create);
+            counts.change += u64::from(update);
+            counts.destroy += u64::from(delete);
+            has_changes |= create || delete || update || does("forget") || !change["importing"].is_null();
+            if delete {
+                destroyed.push(Destroyed {
+                    address: resource["address"].as_str().unwrap_or_default().to_owned(),
+                    replaced: create,
+                });
+            }
+        }
+        Self {
+            path,
+            counts,
+            has_changes,
+            destroyed,
+        }
+    }
+}
+
+/// An empty file that only its owner may read, also where one stands already.
+fn private_file(path: &Path) -> std::io::Result<std::fs::File> {
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    Ok(file)
+}
+
 /// A resource that a plan would destroy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Destroyed {
@@ -309,6 +353,26 @@ impl Workspace {
         self.save_plan(name, &arguments, &[], cancellation, on_event).await
     }
 
+    /// Takes a plan that was saved to `file` before, as if it had just been made, and its JSON.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no plan of this program.
+    pub async fn take_plan(
+        &self,
+        name: &str,
+        file: &Path,
+        cancellation: &Cancellation,
+    ) -> Result<(Plan, Value), TerraformError> {
+        let path = self.private.join(format!("{name}.tfplan"));
+        let copy = || std::io::copy(&mut std::fs::File::open(file)?, &mut private_file(&path)?);
+        copy().map_err(|source| TerraformError::Io {
+            what: format!("take the plan {}", file.display()),
+            source,
+        })?;
+        let shown = self.show(&path, cancellation).await?;
+        Ok((Plan::of(path, &shown), shown))
+    }
+
     async fn save_plan(
         &self,
         name: &str,
@@ -319,17 +383,10 @@ impl Workspace {
     ) -> Result<Plan, TerraformError> {
         let path = self.private.join(format!("{name}.tfplan"));
         // The program truncates a file that is there and keeps its mode.
-        std::fs::OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&path)
-            .and_then(|file| file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)))
-            .map_err(|source| TerraformError::Io {
-                what: format!("write {}", path.display()),
-                source,
-            })?;
+        private_file(&path).map_err(|source| TerraformError::Io {
+            what: format!("write {}", path.display()),
+            source,
+        })?;
         let out = format!("-out={}", path.display());
         let mut arguments = vec![
             "plan",

@@ -37,6 +37,8 @@ pub(crate) fn the_plan_of_an_environment_on_aws(project: &Project, aws: &Aws) {
     let document = plan.exit(2);
     assert_eq!((&document["change"], &document["destroy"]), (&0.into(), &0.into()));
     let plan = show(project, aws, &file);
+    // By which `up --plan` knows whose plan it is.
+    assert_eq!(plan["planned_values"]["outputs"]["cluster_name"]["value"], "planned");
     let changes = plan["resource_changes"].as_array().unwrap();
     let created = changes.iter().filter(|c| c["mode"] == "managed").count();
     assert_eq!(document["add"], created, "mfsre's own count is that of the plan");

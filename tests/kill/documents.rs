@@ -2,11 +2,13 @@
 //! rest, and the text that people read.
 
 use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::machine::{ENVIRONMENT, Machine};
-use crate::{DOWN, NOTHING, UP};
+use crate::{DOWN, NOTHING, UP, UP_ALREADY};
 
 /// The life of an environment.
 const STORY: [&[&str]; 8] = [
@@ -81,4 +83,24 @@ fn texts_say_the_same_to_people() {
         );
     }
     insta::with_settings!({ filters => FILTERS }, { insta::assert_snapshot!(without_folder(&machine, &told)) });
+}
+
+#[test]
+fn a_watch_shows_each_change_until_it_is_stopped() {
+    let machine = Machine::from(&UP_ALREADY);
+    let mut child = machine.start(&["status", ENVIRONMENT, "--watch"]);
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    let first = next();
+    assert_eq!((&first["event"], &first["healthy"]), (&"status".into(), &true.into()));
+    machine.outside.change(|world| world.git_host.keys.clear());
+    let second = next();
+    assert_eq!(second["credentials"]["deploy_key_registered"], false);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let document = next();
+    assert_eq!(
+        (&document["command"], &document["ok"]),
+        (&"status".into(), &false.into())
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(3), "as it stood last");
 }

@@ -202,8 +202,6 @@ impl Machine {
                 on_path("ssh")
             ),
         );
-        // Asked for its version and its modules, each time.
-        script(&machine.path("bin/python3"), "#!/bin/sh\necho Python 3.12.0\n");
         script(&machine.path("operator/ssh"), &format!("#!/bin/bash\n{serve}"));
         machine
     }
@@ -252,6 +250,11 @@ impl Machine {
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
     }
 
+    /// Starts the program, for a test that follows it.
+    pub(crate) fn start(&self, arguments: &[&str]) -> std::process::Child {
+        self.command("json", arguments).spawn().unwrap()
+    }
+
     /// Runs the program to its end, or to where it is cut off.
     pub(crate) fn run(&self, arguments: &[&str], cut: Option<Cut>) -> Finished {
         self.run_telling(arguments, cut, None)
@@ -265,7 +268,9 @@ impl Machine {
             _ => None,
         };
         let started = Instant::now();
-        let mut child = self.outside.watch(moment, || self.command("json", arguments).spawn().unwrap());
+        let mut child = self
+            .outside
+            .watch(moment, || self.command("json", arguments).spawn().unwrap());
         let mut errors = child.stderr.take().unwrap();
         let stderr = std::thread::spawn(move || {
             let mut text = String::new();

@@ -25,9 +25,10 @@ use self::catalog::{
     ARGO_CD_INSTALL_SHA256, ARGO_CD_INSTALL_URL, Accepts, CHECKS, KUBERNETES_MINOR, Prebuilt, TOOLS, Tool,
 };
 use self::download::Downloads;
+pub use self::prerequisites::missing;
 use self::python::{MINISTACK_VERSION, MainService, Python};
 use self::version::Version;
-use crate::{Error, Event, Missing, Progress, Source, Spec};
+use crate::{Error, Event, Progress, Source, Spec};
 
 /// The file name of Argo CD's install manifest in the cache and its name in settings.
 const INSTALL_MANIFEST: &str = "argocd-install.yaml";
@@ -107,14 +108,6 @@ pub async fn prepare(spec: &Spec, progress: &dyn Progress) -> Result<Toolset, Er
     Ok(Toolset { tools })
 }
 
-/// What the user must install before anything can be fetched, built or started; empty where nothing is missing.
-pub async fn missing() -> Vec<Missing> {
-    match prerequisites::check().await {
-        Err(Error::Prerequisites(missing)) => missing,
-        _ => Vec::new(),
-    }
-}
-
 /// One of the programs that only the project's own checks need.
 ///
 /// # Errors
@@ -136,12 +129,11 @@ pub async fn check_tool(name: &str, spec: &Spec, progress: &dyn Progress) -> Res
 /// Argo CD's official install manifest alone, which an environment on AWS needs as well.
 ///
 /// # Errors
-/// [`Error::Prerequisites`], or [`Error::Tool`] when no way leads to it.
+/// [`Error::Tool`] when no way leads to it.
 pub async fn install_manifest(spec: &Spec, progress: &dyn Progress) -> Result<Resolved, Error> {
-    let prerequisites = prerequisites::check().await?;
-    Getter::new(spec, prerequisites.python, progress)?
-        .install_manifest()
-        .await
+    // Only the way by a Go toolchain needs it; where it is missing, that way fails as any other.
+    let python = Python(find_on_path("python3").unwrap_or_else(|| "python3".into()));
+    Getter::new(spec, python, progress)?.install_manifest().await
 }
 
 /// Gets tools, one after the other: a Go build uses every core by itself.
