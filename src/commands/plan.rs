@@ -14,7 +14,7 @@ pub(super) async fn run(session: &Session, name: &str, out: Option<PathBuf>, det
     let _lock = Lock::acquire(&context.private(), "plan", name)?;
     context.prepare_plan().await?;
     let reporter = context.reporter.clone();
-    let (plan, json) = plan(&mut context, Progress::new(reporter.as_ref(), "plan")).await?;
+    let (plan, json) = plan(&mut context, out.is_some(), Progress::new(reporter.as_ref(), "plan")).await?;
     let mut rows = Vec::new();
     let mut changes = Vec::new();
     for change in json["resource_changes"].as_array().into_iter().flatten() {

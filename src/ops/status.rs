@@ -297,16 +297,19 @@ impl Context {
         use crate::workflow::{Journal, Steps, perform};
         let private = self.private();
         let (mut journal, _) = Journal::open(&private, "plan")?;
-        let steps: Steps<Self> = vec![
+        let mut steps: Steps<Self> = vec![
             Box::new(super::sandbox::Attach),
             Box::new(super::infrastructure::CheckAccess {
                 purpose: super::infrastructure::Purpose::Plan,
             }),
-            Box::new(super::render::FetchManifest),
-            Box::new(super::render::WriteTree),
-            Box::new(super::render::CheckBlueprint),
-            Box::new(super::backend::FindState),
         ];
+        if self.environment.backend.is_cloud() {
+            steps.push(Box::new(super::cloud::CloudWorkspace));
+        }
+        steps.push(Box::new(super::render::FetchManifest));
+        steps.push(Box::new(super::render::WriteTree));
+        steps.push(Box::new(super::render::CheckBlueprint));
+        steps.push(Box::new(super::backend::FindState));
         let reporter = self.reporter.clone();
         let cancellation = self.cancellation.clone();
         perform(&steps, self, &mut journal, reporter.as_ref(), &cancellation)
