@@ -91,6 +91,8 @@ const SETTINGS: &[Setting] = &[
     setting!("backend.organization", CLOUD_WITHOUT_ORGANIZATION, good: ["acme", "Acme Inc"], bad: ["\"\"", "a/b", "\"a\\\"b\""]),
     setting!("backend.workspace", CLOUD, good: ["demo"], bad: ["\"\"", "my demo", "a/b"]),
     setting!("backend.project", CLOUD, good: ["Platform"], bad: ["\"\"", "a.b"]),
+    setting!("backend.execution", CLOUD, good: ["remote", "local"], bad: ["\"\"", "agent", "here"]),
+    setting!("backend.aws_run_role", CLOUD, good: ["arn:aws:iam::123456789012:role/terraform"], bad: ["\"\"", "terraform"]),
     setting!("backend.hostname", CLOUD, good: ["tfe.example.com", "localhost:8443"], bad: ["\"\"", "https://tfe.example.com"]),
     setting!("blueprint", REPOSITORY, good: ["built-in", "eks-blueprints", "blueprints/own", "./own"],
         bad: ["\"\"", "eks-blueprint", "builtin", "own", "/srv/blueprint", "../own", "own/../..", "./", "infra/demo", "modules/eks", "git::https://example.com/x",

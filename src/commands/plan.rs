@@ -10,7 +10,7 @@ use crate::ui::table;
 
 pub(super) async fn run(session: &Session, name: &str, out: Option<PathBuf>, detailed: bool) -> Result<u8> {
     let mut context = session.context(name, |_| {})?;
-    let summary = plan(&mut context).await?;
+    let summary = plan(&mut context, out.is_some()).await?;
     let plan = &summary.plan;
     let mut rows = Vec::new();
     let mut changes = Vec::new();

@@ -163,8 +163,14 @@ pub struct BackendFile {
     #[schemars(with = "Option<String>")]
     pub project: Text,
     /// HCP Terraform: the host, for Terraform Enterprise.
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("default" = "app.terraform.io"))]
     pub hostname: Text,
+    /// HCP Terraform: whether plans and applies run at the host (`remote`) or where mfsre runs (`local`).
+    #[schemars(with = "Option<super::settings::Execution>", extend("default" = "remote"))]
+    pub execution: Text,
+    /// HCP Terraform: the IAM role that runs at the host take on by workload identity.
+    #[schemars(with = "Option<PrincipalArn>")]
+    pub aws_run_role: Text,
     /// Local and S3, with OpenTofu alone: encrypt states and plans before they are written.
     pub encryption: Option<EncryptionFile>,
 }

@@ -11,6 +11,7 @@ pub(super) use self::sweep::{Remains, alongside};
 use self::sweep::{RemoveOrphans, Sweep};
 use super::Context;
 use super::backend::FindState;
+use super::cloud::CloudWorkspace;
 use super::infrastructure::{ApplyStep, CheckAccess, PlanStep, Purpose};
 use super::render::{FetchManifest, WriteTree};
 use super::sandbox::{Attach, sandbox_dir};
@@ -85,9 +86,11 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
         }
         context.options.purge = true;
     }
-    let steps: Steps<Context> = vec![
-        Box::new(Attach),
-        Box::new(CheckAccess { purpose: Purpose::Down }),
+    let mut steps: Steps<Context> = vec![Box::new(Attach), Box::new(CheckAccess { purpose: Purpose::Down })];
+    if context.environment.backend.is_cloud() {
+        steps.push(Box::new(CloudWorkspace));
+    }
+    let rest: Steps<Context> = vec![
         Box::new(FetchManifest),
         Box::new(WriteTree),
         Box::new(FindState),
@@ -98,7 +101,10 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
         Box::new(RemoveCloudObjects),
         Box::new(RemoveAddons),
         Box::new(RemoveArgoCd),
-        Box::new(PlanStep { purpose: Purpose::Down }),
+        Box::new(PlanStep {
+            purpose: Purpose::Down,
+            speculative: false,
+        }),
         Box::new(RemoveOrphans),
         Box::new(ApplyStep {
             destroy: true,
@@ -108,6 +114,7 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
         Box::new(RevokeDeployKey),
         Box::new(RemoveCredentials),
     ];
+    steps.extend(rest);
     let reporter = context.reporter.clone();
     let cancellation = context.cancellation.clone();
     let changed = perform(&steps, context, &mut journal, reporter.as_ref(), &cancellation).await?;

@@ -7,6 +7,18 @@ use crate::git::{CheckoutError, GitError, HostError, KeyError, TokenError};
 use crate::kubernetes::KubernetesError;
 use crate::render::RenderError;
 use crate::terraform::{StateLock, TerraformError};
+use crate::tfe::{TfeError, Trouble};
+
+impl From<TfeError> for Error {
+    fn from(error: TfeError) -> Self {
+        let kind = match error.kind {
+            Trouble::Configuration => ErrorKind::Configuration,
+            Trouble::Stopped => ErrorKind::Interrupted,
+            Trouble::Network | Trouble::Missing | Trouble::Conflict | Trouble::Refused => ErrorKind::Failed,
+        };
+        Self::new(kind, error.to_string()).cause(error.message).hint(error.hint)
+    }
+}
 
 /// Terraform's words for a state that it could not lock, whatever the reason.
 const STATE_LOCK: &str = "Error acquiring the state lock";

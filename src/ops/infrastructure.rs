@@ -3,6 +3,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::cloud::{self, Cloud};
 use super::down::alongside;
 use super::{Context, adoption, programs};
 use crate::config::{Blueprint, Environment};
@@ -10,7 +11,7 @@ use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
 use crate::model::contract::OUTPUTS;
 use crate::model::{ClusterVersion, Invalid, Support, Transport, VersionCalendar, human_duration};
 use crate::terraform::{Destroyed, Flavour, Plan, ProviderMirror, TerraformError, TerraformEvent, Workspace};
-use crate::workflow::{Cancellation, Probe, Progress, Ran, Step, StepFuture};
+use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
 /// What the slowest resources usually take, in minutes, so that a person who waits knows what to expect
 /// (<https://docs.aws.amazon.com/eks/latest/userguide/create-cluster.html> says "several minutes" for a cluster).
@@ -218,6 +219,8 @@ fn supported_version(
 /// Plans, and keeps the plan.
 pub(super) struct PlanStep {
     pub(super) purpose: Purpose,
+    /// Whether the plan is only looked at.
+    pub(super) speculative: bool,
 }
 
 impl PlanStep {
@@ -278,7 +281,11 @@ impl Step<Context> for PlanStep {
                 adoption::wait_for_cluster(context, progress).await?;
                 remove_file(&mark)?;
             }
-            let plan = plan_with(context.workspace()?, self.destroys(), &cancellation, progress).await?;
+            let wish = Wish {
+                destroy: self.destroys(),
+                speculative: self.speculative,
+            };
+            let plan = plan_with(context, wish, progress).await?;
             let detail = told(&plan);
             context.plan = Some(plan);
             Ok(Probe::Stands(detail))
@@ -333,27 +340,44 @@ fn interruption_mark(context: &Context) -> std::path::PathBuf {
     context.private().join("apply.interrupted")
 }
 
-async fn plan_with(
-    workspace: &Workspace,
+/// What is planned.
+#[derive(Clone, Copy)]
+struct Wish {
     destroy: bool,
-    cancellation: &Cancellation,
-    progress: Progress<'_>,
-) -> Result<Plan> {
+    /// Whether it is only looked at.
+    speculative: bool,
+}
+
+/// Whether plans and applies run at HCP Terraform.
+fn at_the_host(context: &Context) -> bool {
+    context.cloud.as_ref().is_some_and(Cloud::makes_runs)
+}
+
+async fn plan_with(context: &Context, wish: Wish, progress: Progress<'_>) -> Result<Plan> {
+    let (workspace, cancellation) = (context.workspace()?, &context.cancellation);
+    if at_the_host(context) {
+        return cloud::plan(context, wish.destroy, wish.speculative, progress).await;
+    }
     progress.say("refreshing");
-    let name = if destroy { "destroy" } else { "apply" };
+    let name = if wish.destroy { "destroy" } else { "apply" };
     let plan = workspace
-        .plan(name, destroy, cancellation, |event| match event {
-            TerraformEvent::RefreshStart { hook } => progress.say(format!("reading {}", short(&hook.resource.addr))),
-            TerraformEvent::PlannedChange { change } => {
-                progress.say(format!("{} {}", change.action, short(&change.resource.addr)))
-            }
-            TerraformEvent::Diagnostic { diagnostic } if diagnostic.severity == "warning" => {
-                progress.warn(diagnostic.to_string())
-            }
-            _ => {}
-        })
+        .plan(name, wish.destroy, cancellation, |event| tell_planning(event, progress))
         .await?;
     Ok(plan)
+}
+
+/// Tells what a plan is at.
+pub(super) fn tell_planning(event: &TerraformEvent, progress: Progress<'_>) {
+    match event {
+        TerraformEvent::RefreshStart { hook } => progress.say(format!("reading {}", short(&hook.resource.addr))),
+        TerraformEvent::PlannedChange { change } => {
+            progress.say(format!("{} {}", change.action, short(&change.resource.addr)))
+        }
+        TerraformEvent::Diagnostic { diagnostic } if diagnostic.severity == "warning" => {
+            progress.warn(diagnostic.to_string())
+        }
+        _ => {}
+    }
 }
 
 /// Applies the plan that was kept, after asking.
@@ -401,13 +425,37 @@ impl Step<Context> for ApplyStep {
             if !self.destroy && !plan.destroyed.is_empty() {
                 progress.warn(losses(&plan.destroyed));
             }
+            let remote = at_the_host(context);
+            let consented = self.agreed || (remote && cloud::has_consent(context, &plan).await?);
             let question = format!("apply this plan ({})?", plan.counts);
-            if !self.agreed && !context.confirm.confirm(&question).await? {
+            if !consented && !context.confirm.confirm(&question).await? {
+                if remote {
+                    cloud::decline(context, &plan).await?;
+                }
                 let hint = match &context.pushed {
                     Some(pushed) => format!("{pushed}; nothing was changed on AWS; `mfsre plan` shows the plan again"),
                     None => "nothing was changed on AWS; `mfsre plan` shows the plan again".to_owned(),
                 };
                 return Err(Error::new(ErrorKind::Interrupted, "the plan was not applied").hint(hint));
+            }
+            if remote {
+                let (created, total) = (plan.counts.add, plan.counts.total());
+                let mut bar = Bar::new(total);
+                let swept = Mutex::new(BTreeSet::new());
+                let mut on_event = |event: &TerraformEvent| bar.tell(event, progress);
+                let applying = cloud::apply(context, &plan, progress, &mut on_event);
+                if self.destroy {
+                    tokio::select! {
+                        applied = applying => applied?,
+                        never = alongside(context, &swept, progress) => match never {},
+                    }
+                } else {
+                    applying.await?;
+                }
+                let swept = swept.into_inner().unwrap_or_else(PoisonError::into_inner);
+                context.remains.removed.extend(swept);
+                context.created = created;
+                return Ok(Ran::Changed(format!("{total} resources")));
             }
             let mut plan = if self.destroy {
                 plan

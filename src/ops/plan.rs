@@ -2,6 +2,7 @@ use serde_json::Value;
 
 use super::Context;
 use super::backend::FindState;
+use super::cloud::CloudWorkspace;
 use super::infrastructure::{CheckAccess, PlanStep, Purpose};
 use super::render::{CheckBlueprint, FetchManifest, WriteTree};
 use super::sandbox::Attach;
@@ -20,24 +21,28 @@ pub struct PlanSummary {
     _lock: Lock,
 }
 
-/// Plans an environment without applying; only files of the project are written.
+/// Plans an environment without applying; only files of the project are written. `kept` is whether the plan is to be applied
+/// later.
 ///
 /// # Errors
 /// The first step that fails.
-pub async fn plan(context: &mut Context) -> Result<PlanSummary> {
+pub async fn plan(context: &mut Context, kept: bool) -> Result<PlanSummary> {
     let private = context.private();
     let lock = Lock::acquire(&private, "plan", context.environment.name.as_str())?;
     let (mut journal, _) = Journal::open(&private, "plan")?;
     let purpose = Purpose::Plan;
-    let steps: Steps<Context> = vec![
-        Box::new(Attach),
-        Box::new(CheckAccess { purpose }),
-        Box::new(FetchManifest),
-        Box::new(WriteTree),
-        Box::new(CheckBlueprint),
-        Box::new(FindState),
-        Box::new(PlanStep { purpose }),
-    ];
+    let mut steps: Steps<Context> = vec![Box::new(Attach), Box::new(CheckAccess { purpose })];
+    if context.environment.backend.is_cloud() {
+        steps.push(Box::new(CloudWorkspace));
+    }
+    steps.push(Box::new(FetchManifest));
+    steps.push(Box::new(WriteTree));
+    steps.push(Box::new(CheckBlueprint));
+    steps.push(Box::new(FindState));
+    steps.push(Box::new(PlanStep {
+        purpose,
+        speculative: !kept,
+    }));
     let reporter = context.reporter.clone();
     let cancellation = context.cancellation.clone();
     perform(&steps, context, &mut journal, reporter.as_ref(), &cancellation).await?;

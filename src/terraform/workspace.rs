@@ -3,13 +3,14 @@ use std::fmt::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::event::Changes;
 use super::lock::{Runs, StateLock};
 use super::run::{Call, Finished};
-use super::{Program, ProviderMirror, TerraformError, TerraformEvent};
+use super::{Program, ProviderMirror, State, TerraformError, TerraformEvent};
 use crate::cancellation::Cancellation;
 use crate::child::ChildEnvironment;
 
@@ -25,6 +26,10 @@ pub struct Workspace {
     dir: PathBuf,
     private: PathBuf,
     environment: ChildEnvironment,
+    /// Whether the root module has a `cloud` block.
+    cloud: bool,
+    /// Whether the CLI configuration is one of our own, in place of the user's.
+    own_configuration: bool,
 }
 
 /// A resource that stands and is to be taken into the state.
@@ -76,6 +81,20 @@ pub struct Plan {
     pub has_changes: bool,
     /// What it would destroy, with or without a new one in its place.
     pub destroyed: Vec<Destroyed>,
+}
+
+impl Destroyed {
+    /// What an event of a plan says would be destroyed.
+    #[must_use]
+    pub fn of(event: &TerraformEvent) -> Option<Self> {
+        let TerraformEvent::PlannedChange { change } = event else {
+            return None;
+        };
+        matches!(change.action.as_str(), "delete" | "replace").then(|| Self {
+            address: change.resource.addr.clone(),
+            replaced: change.action == "replace",
+        })
+    }
 }
 
 impl Plan {
@@ -145,9 +164,11 @@ impl Workspace {
         mut environment: ChildEnvironment,
         mirror: Option<&ProviderMirror>,
     ) -> Result<Self, TerraformError> {
+        let mut own_configuration = false;
         if let Some(mirror) = mirror
             && !environment.has("TF_CLI_CONFIG_FILE")
         {
+            own_configuration = true;
             let path = private.join("terraform.rc");
             let configuration = mirror.cli_configuration(&private.join("providers"));
             configuration
@@ -164,7 +185,20 @@ impl Workspace {
             dir,
             private,
             environment,
+            cloud: false,
+            own_configuration,
         })
+    }
+
+    /// Says that the root module has a `cloud` block. Where the user's CLI configuration, in which Terraform would find the
+    /// token, is not read, Terraform gets it in the variable that is named.
+    pub fn use_cloud(&mut self, token: Option<(&str, &SecretString)>) {
+        self.cloud = true;
+        if let Some((variable, token)) = token
+            && self.own_configuration
+        {
+            self.environment.set(variable, token.expose_secret());
+        }
     }
 
     pub(super) fn call(&self, arguments: &[&str]) -> Call<'_> {
@@ -232,7 +266,12 @@ impl Workspace {
         if self.dir.join(".terraform").is_dir() && current.as_deref() == Some(&stamp) {
             return Ok(());
         }
-        let mut arguments = vec!["init", "-input=false", "-no-color", "-reconfigure"];
+        let mut arguments = vec!["init", "-input=false", "-no-color"];
+        if self.cloud {
+            self.forget_other_backend()?;
+        } else {
+            arguments.push("-reconfigure");
+        }
         if self.lock_is_rendered() {
             // This lock file is complete for every platform, so that nothing may be added to it.
             arguments.push("-lockfile=readonly");
@@ -254,6 +293,29 @@ impl Workspace {
             Err(TerraformError::Failed { output, .. }) if output.contains("provider packages") => Ok(()),
             result => result,
         }
+    }
+
+    /// What `-reconfigure` does, which a `cloud` block refuses: Terraform shall not want to move a state by itself.
+    fn forget_other_backend(&self) -> Result<(), TerraformError> {
+        let io = |path: &Path| {
+            let what = format!("move {} away", path.display());
+            move |source| TerraformError::Io { what, source }
+        };
+        let set_up = self.dir.join(".terraform/terraform.tfstate");
+        if let Ok(text) = std::fs::read(&set_up) {
+            let found: Value = serde_json::from_slice(&text).unwrap_or_default();
+            if found["backend"]["type"] != "cloud" {
+                std::fs::remove_file(&set_up).map_err(io(&set_up))?;
+            }
+        }
+        // Of a local state that was moved to the host, only the word where to is left.
+        let local = self.dir.join("terraform.tfstate");
+        if let Ok(text) = std::fs::read_to_string(&local)
+            && State::read(text).is_ok_and(|state| state.moved_to.is_some())
+        {
+            std::fs::rename(&local, self.private.join("moved.tfstate")).map_err(io(&local))?;
+        }
+        Ok(())
     }
 
     /// Whether the lock file comes from the blueprint and is for this program. Where the blueprint brings none, Terraform
@@ -421,18 +483,10 @@ impl Workspace {
         let mut on_event = on_event;
         let planned = self
             .locking(&arguments, &[2], cancellation, |event| {
-                match event {
-                    TerraformEvent::ChangeSummary { changes } => counts = *changes,
-                    TerraformEvent::PlannedChange { change }
-                        if matches!(change.action.as_str(), "delete" | "replace") =>
-                    {
-                        destroyed.push(Destroyed {
-                            address: change.resource.addr.clone(),
-                            replaced: change.action == "replace",
-                        });
-                    }
-                    _ => {}
+                if let TerraformEvent::ChangeSummary { changes } = event {
+                    counts = *changes;
                 }
+                destroyed.extend(Destroyed::of(event));
                 on_event(event);
             })
             .await;
@@ -529,13 +583,13 @@ impl Workspace {
             .filter_map(|r| r["address"].as_str().map(str::to_owned))
             .collect();
         for address in &addresses {
-            self.locking(
-                &["untaint", "-no-color", LOCK_TIMEOUT, address],
-                &[],
-                cancellation,
-                |_| {},
-            )
-            .await?;
+            let mut arguments = vec!["untaint", "-no-color", LOCK_TIMEOUT];
+            if self.cloud {
+                // The version that the workspace is set to is for runs at the host.
+                arguments.push("-ignore-remote-version");
+            }
+            arguments.push(address);
+            self.locking(&arguments, &[], cancellation, |_| {}).await?;
         }
         Ok(addresses)
     }

@@ -16,6 +16,7 @@ mod aws;
 mod backends;
 mod canary;
 mod chain;
+mod cloud;
 mod cluster;
 mod git;
 mod interruptions;
