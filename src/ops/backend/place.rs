@@ -107,7 +107,14 @@ impl BackendPlace {
         if let (Backend::Cloud { hostname, .. }, Some(credential)) = (site.backend, &credential) {
             environment.set(&token_variable(hostname), credential.token.expose_secret());
         }
-        let mut workspace = Workspace::new(program.clone(), dir, private, environment, None)?;
+        let mut workspace = Workspace::new(
+            program.clone(),
+            context.project.root().to_owned(),
+            dir,
+            private,
+            environment,
+            None,
+        )?;
         if site.backend.is_cloud() {
             workspace.use_cloud(None);
         }

@@ -67,7 +67,7 @@ impl Step<Context> for CloudWorkspace {
                 }
                 Some(found) if fits(&found, &wanted) => "found",
                 Some(found) => {
-                    agree(context, &found, &wanted)?;
+                    agree(context, &found, &wanted).await?;
                     tfe.change_workspace(&found, spec.execution_mode, spec.working_directory)
                         .await?;
                     "changed"
@@ -163,7 +163,7 @@ fn fits(found: &RemoteWorkspace, wanted: &Wanted<'_>) -> bool {
 }
 
 /// Asks before a workspace that is there is changed.
-fn agree(context: &Context, found: &RemoteWorkspace, wanted: &Wanted<'_>) -> Result<()> {
+async fn agree(context: &Context, found: &RemoteWorkspace, wanted: &Wanted<'_>) -> Result<()> {
     let spec = &wanted.spec;
     let is = |mode: ExecutionMode, directory: &str| match mode {
         ExecutionMode::Local => "execution mode local".to_owned(),
@@ -175,6 +175,7 @@ fn agree(context: &Context, found: &RemoteWorkspace, wanted: &Wanted<'_>) -> Res
     if context
         .confirm
         .confirm(&format!("change the workspace {at} from {present} to {should}?"))
+        .await
         .unwrap_or(false)
     {
         return Ok(());
