@@ -219,7 +219,7 @@ fn supported_version(
 /// Plans, and keeps the plan.
 pub(super) struct PlanStep {
     pub(super) purpose: Purpose,
-    /// Whether the plan is only looked at.
+    /// Whether the plan is only looked at, and never applied.
     pub(super) speculative: bool,
 }
 
@@ -426,9 +426,9 @@ impl Step<Context> for ApplyStep {
                 progress.warn(losses(&plan.destroyed));
             }
             let remote = at_the_host(context);
-            let consented = self.agreed || (remote && cloud::has_consent(context, &plan).await?);
+            let agreed = self.agreed || (remote && cloud::has_consent(context, &plan).await?);
             let question = format!("apply this plan ({})?", plan.counts);
-            if !consented && !context.confirm.confirm(&question).await? {
+            if !agreed && !context.confirm.confirm(&question).await? {
                 if remote {
                     cloud::decline(context, &plan).await?;
                 }

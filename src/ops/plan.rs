@@ -21,12 +21,12 @@ pub struct PlanSummary {
     _lock: Lock,
 }
 
-/// Plans an environment without applying; only files of the project are written. `kept` is whether the plan is to be applied
+/// Plans an environment without applying; only files of the project are written. `saved` is whether the plan may be applied
 /// later.
 ///
 /// # Errors
 /// The first step that fails.
-pub async fn plan(context: &mut Context, kept: bool) -> Result<PlanSummary> {
+pub async fn plan(context: &mut Context, saved: bool) -> Result<PlanSummary> {
     let private = context.private();
     let lock = Lock::acquire(&private, "plan", context.environment.name.as_str())?;
     let (mut journal, _) = Journal::open(&private, "plan")?;
@@ -41,7 +41,7 @@ pub async fn plan(context: &mut Context, kept: bool) -> Result<PlanSummary> {
     steps.push(Box::new(FindState));
     steps.push(Box::new(PlanStep {
         purpose,
-        speculative: !kept,
+        speculative: !saved,
     }));
     let reporter = context.reporter.clone();
     let cancellation = context.cancellation.clone();

@@ -83,20 +83,6 @@ pub struct Plan {
     pub destroyed: Vec<Destroyed>,
 }
 
-impl Destroyed {
-    /// What an event of a plan says would be destroyed.
-    #[must_use]
-    pub fn of(event: &TerraformEvent) -> Option<Self> {
-        let TerraformEvent::PlannedChange { change } = event else {
-            return None;
-        };
-        matches!(change.action.as_str(), "delete" | "replace").then(|| Self {
-            address: change.resource.addr.clone(),
-            replaced: change.action == "replace",
-        })
-    }
-}
-
 impl Plan {
     /// The plan in the file `path`, whose JSON is `shown`.
     fn of(path: PathBuf, shown: &Value) -> Self {
@@ -148,6 +134,22 @@ pub struct Destroyed {
     pub address: String,
     /// Whether a new one takes its place.
     pub replaced: bool,
+}
+
+impl Destroyed {
+    /// What an event of a plan says is to be destroyed.
+    #[must_use]
+    pub fn planned(event: &TerraformEvent) -> Option<Self> {
+        match event {
+            TerraformEvent::PlannedChange { change } if matches!(change.action.as_str(), "delete" | "replace") => {
+                Some(Self {
+                    address: change.resource.addr.clone(),
+                    replaced: change.action == "replace",
+                })
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Workspace {
@@ -486,7 +488,7 @@ impl Workspace {
                 if let TerraformEvent::ChangeSummary { changes } = event {
                     counts = *changes;
                 }
-                destroyed.extend(Destroyed::of(event));
+                destroyed.extend(Destroyed::planned(event));
                 on_event(event);
             })
             .await;

@@ -77,7 +77,7 @@ pub(in crate::ops) async fn plan(
             destroy: changes.destroy,
         },
         has_changes: run.has_changes,
-        destroyed: log.destroyed,
+        destroyed: log.said.destroyed,
     })
 }
 
@@ -264,14 +264,13 @@ struct Log<'a> {
     progress: Progress<'a>,
     on_event: Option<&'a mut (dyn FnMut(&TerraformEvent) + Send)>,
     said: Said,
-    /// What a plan says it would destroy.
-    destroyed: Vec<Destroyed>,
 }
 
 /// What a log said that an error may want to show.
 #[derive(Default)]
 struct Said {
     diagnostics: Vec<String>,
+    destroyed: Vec<Destroyed>,
     /// The last lines that are no events.
     tail: Vec<String>,
 }
@@ -282,7 +281,6 @@ impl<'a> Log<'a> {
             progress,
             on_event: None,
             said: Said::default(),
-            destroyed: Vec::new(),
         }
     }
 }
@@ -302,7 +300,7 @@ impl Watch for Log<'_> {
         {
             self.said.diagnostics.push(diagnostic.to_string());
         }
-        self.destroyed.extend(Destroyed::of(&event));
+        self.said.destroyed.extend(Destroyed::planned(&event));
         match (&mut self.on_event, &event) {
             (Some(on_event), event) => on_event(event),
             (None, event) => crate::ops::infrastructure::tell_planning(event, self.progress),
