@@ -98,6 +98,8 @@ pub struct Part {
     pub health: Health,
     /// Milliseconds from its start until it first answered.
     pub ready_after_ms: Option<u64>,
+    /// How often it was started again after it had ended by itself.
+    pub restarts: u32,
     /// Its log.
     pub log: PathBuf,
 }
@@ -116,8 +118,8 @@ pub enum Health {
         exit: String,
         /// The last lines of its log.
         log_tail: String,
-        /// How often it was restarted since (processes of pods and of Argo CD only).
-        restarts: u32,
+        /// Whether it is started again after a pause.
+        restarting: bool,
     },
     /// Not running, and not meant to.
     Stopped,

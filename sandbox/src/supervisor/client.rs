@@ -21,6 +21,8 @@ use crate::{Error, Event, Health, Progress, Spec, Status, Stopped, Toolset};
 
 /// How long another command may hold the sandbox.
 const COMMAND_LIMIT: Duration = Duration::from_secs(180);
+/// How long a part of a running sandbox that is starting again is waited for.
+const RESTART_LIMIT: Duration = Duration::from_secs(30);
 /// How long the supervisor may take to end its parts.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
@@ -30,7 +32,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// supervisor was killed left behind is cleaned up first.
 ///
 /// # Errors
-/// [`Error::Start`] with the supervisor's reason; [`Error::PortBusy`] where the git server's fixed port is taken; [`Error::Busy`] while another command works on the same folder.
+/// [`Error::Start`] with the supervisor's reason; [`Error::Broken`] where a part of a running sandbox has ended for good; [`Error::PortBusy`] where the git server's fixed port is taken; [`Error::Busy`] while another command works on the same folder.
 /// After an error no process is left, and of the data only the logs.
 pub async fn start(
     spec: &Spec,
@@ -42,7 +44,8 @@ pub async fn start(
     create_folders(&layout)?;
     let lock = command_lock(&layout).await?;
     if holder(&layout.supervisor_lock())?.is_some() {
-        return wait_until_ready(&layout, progress).await;
+        wait_until_ready(&layout, progress).await?;
+        return wait_until_whole(&layout).await;
     }
     processes::kill_all(layout.dir()).await;
     clear(&layout)?;
@@ -112,7 +115,7 @@ pub async fn status(dir: &Path) -> Result<Option<Status>, Error> {
             part.health = Health::Crashed {
                 exit: "the supervisor has ended".to_owned(),
                 log_tail: tail(&layout.log("supervisor"), 10),
-                restarts: 0,
+                restarting: false,
             };
         }
         part.memory_bytes = part
@@ -209,11 +212,7 @@ async fn wait_until_ready(layout: &Layout, progress: &dyn Progress) -> Result<St
             }
         }
         match state.map(|state| state.phase) {
-            Some(Phase::Ready) => {
-                return status(layout.dir()).await?.ok_or_else(|| Error::NotRunning {
-                    dir: layout.dir().to_path_buf(),
-                });
-            }
+            Some(Phase::Ready) => return current(layout).await,
             Some(Phase::Failed(message)) => return Err(Error::Start { message }),
             Some(Phase::Starting) | None => {}
         }
@@ -227,6 +226,40 @@ async fn wait_until_ready(layout: &Layout, progress: &dyn Progress) -> Result<St
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Waits until the parts of a running sandbox that are on their way are there. A part that takes longer is left to whoever
+/// needs it: the processes of Argo CD may wait for what is applied next.
+async fn wait_until_whole(layout: &Layout) -> Result<Status, Error> {
+    let began = Instant::now();
+    loop {
+        let status = current(layout).await?;
+        if status.is_up() || began.elapsed() > RESTART_LIMIT {
+            return Ok(status);
+        }
+        for part in status.parts.iter().filter(|part| part.pod.is_none()) {
+            if let Health::Crashed {
+                exit,
+                log_tail,
+                restarting: false,
+            } = &part.health
+            {
+                return Err(Error::Broken {
+                    part: part.name.clone(),
+                    problem: format!("ended with {exit}"),
+                    log_tail: log_tail.clone(),
+                    log: part.log.clone(),
+                });
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn current(layout: &Layout) -> Result<Status, Error> {
+    status(layout.dir()).await?.ok_or_else(|| Error::NotRunning {
+        dir: layout.dir().to_path_buf(),
+    })
 }
 
 /// Ends the supervisor and with it everything else.
