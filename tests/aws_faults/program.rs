@@ -1,7 +1,8 @@
 //! Faults as a user meets them.
 
 use crate::aws::{FakeAws, error};
-use crate::calls::healthy;
+use crate::calls::{SECRET_ACCESS_KEY, healthy};
+use crate::canary::{Canary, Searched};
 use crate::common::{Finished, Project};
 
 /// `mfsre secrets show` against an AWS that answers `code` to the reading of the secret.
@@ -17,11 +18,19 @@ async fn refused_with(status: u16, code: &'static str, message: &'static str) ->
     command
         .env("AWS_ENDPOINT_URL", fake.url.as_str().trim_end_matches('/'))
         .env("AWS_ACCESS_KEY_ID", "AKIATEST")
-        .env("AWS_SECRET_ACCESS_KEY", "canary-of-a-secret-key");
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY);
     let finished = tokio::task::spawn_blocking(move || project.finish(command))
         .await
         .unwrap();
-    assert!(!finished.to_string().contains("canary"), "{finished}");
+    let canary = Canary::new(&[("the secret access key", SECRET_ACCESS_KEY.into())]);
+    let printed = [
+        ("standard output", &finished.stdout),
+        ("standard error", &finished.stderr),
+    ];
+    canary.assert_absent(
+        printed.map(|(place, text)| (place.to_owned(), text)),
+        &Searched::default(),
+    );
     finished
 }
 
