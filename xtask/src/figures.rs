@@ -8,8 +8,9 @@ use serde::Deserialize;
 use crate::process::{cargo_command, root, run as run_command};
 
 /// The fast tests that have figures, by test target.
-const FAST: [&str; 5] = [
+const FAST: [&str; 6] = [
     "aws_faults",
+    "bump",
     "disk_faults",
     "git_host",
     "kill",
