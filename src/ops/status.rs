@@ -126,13 +126,7 @@ pub async fn status(context: &mut Context) -> Result<StatusReport> {
                 applications = kubernetes.applications().await?;
             }
             Err(error) => {
-                let error = crate::error::Error::from(error);
-                cluster.problem = Some(
-                    std::iter::once(error.message)
-                        .chain(error.causes)
-                        .collect::<Vec<_>>()
-                        .join(": "),
-                );
+                cluster.problem = Some(crate::error::Error::from(error).in_a_line());
             }
         }
     }

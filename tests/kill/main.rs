@@ -13,6 +13,7 @@ mod checks;
 mod machine;
 mod outside;
 mod together;
+mod trouble;
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::unix::process::ExitStatusExt as _;
