@@ -1,7 +1,7 @@
 //! One environment file to a running GitOps platform on Amazon EKS, and back.
 //!
 //! Layers, each calling only those below it: [`cli`], [`commands`], [`ops`], [`workflow`], the adapters
-//! ([`terraform`], [`aws`], [`argocd`], [`kubernetes`], [`git`], [`render`]), [`config`], [`model`]. Beside them [`yaml`], which edits text.
+//! ([`terraform`], [`tfe`], [`aws`], [`argocd`], [`kubernetes`], [`git`], [`render`]), [`config`], [`model`]. Beside them [`yaml`], which edits text.
 
 pub mod argocd;
 pub mod aws;
@@ -18,6 +18,7 @@ pub mod ops;
 pub mod patience;
 pub mod render;
 pub mod terraform;
+pub mod tfe;
 pub mod ui;
 pub mod workflow;
 pub mod yaml;

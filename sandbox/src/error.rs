@@ -63,19 +63,6 @@ pub enum Error {
         log: PathBuf,
     },
 
-    /// A part of a running sandbox has ended for good.
-    #[error("{part} of the sandbox {problem}{}\n  next: `mfsre sandbox stop` ends what is left of it, and the next `mfsre up` begins with a new one; the whole log is in {}", tail(.log_tail), .log.display())]
-    Broken {
-        /// The part by name, for example `ministack`.
-        part: String,
-        /// What happened to it, for example `ended with signal: 9 (SIGKILL)`.
-        problem: String,
-        /// The last lines of its log.
-        log_tail: String,
-        /// The log.
-        log: PathBuf,
-    },
-
     /// The supervisor reported why the sandbox did not start.
     #[error("the sandbox did not start: {message}")]
     Start {

@@ -4,9 +4,9 @@ use serde_saphyr::Spanned;
 
 use super::file::{BackendFile, EncryptionFile};
 use super::reader::Reader;
-use super::settings::{BackendKind, KeyProvider};
+use super::settings::{BackendKind, Execution, KeyProvider};
 use super::{Backend, StateEncryption};
-use crate::model::{EnvironmentName, Invalid, Region};
+use crate::model::{EnvironmentName, Invalid, PrincipalArn, Region};
 
 impl Reader {
     pub(super) fn backend(
@@ -30,6 +30,8 @@ impl Reader {
             ("workspace", &file.workspace),
             ("project", &file.project),
             ("hostname", &file.hostname),
+            ("execution", &file.execution),
+            ("aws_run_role", &file.aws_run_role),
         ];
         let foreign: Vec<_> = match kind {
             BackendKind::Local => s3.iter().chain(&cloud).collect(),
@@ -129,12 +131,18 @@ impl Reader {
                         )
                         .unwrap_or(default_name),
                     project: self.text(file.project.as_ref(), "a project's name", named, hint),
-                    hostname: self.text(
-                        file.hostname.as_ref(),
-                        "a host name",
-                        |s| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || "-.:".contains(c)),
-                        "write for example terraform.example.com",
-                    ),
+                    hostname: self
+                        .text(
+                            file.hostname.as_ref(),
+                            "a host name",
+                            |s| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || "-.:".contains(c)),
+                            "write for example terraform.example.com",
+                        )
+                        .unwrap_or_else(|| "app.terraform.io".into()),
+                    execution: self.or_default(file.execution.as_ref(), Execution::Remote),
+                    aws_run_role: self
+                        .scalar::<PrincipalArn>(file.aws_run_role.as_ref())
+                        .map(|arn| arn.to_string()),
                 }
             }
         }

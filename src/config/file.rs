@@ -19,7 +19,7 @@ type Texts = Option<Vec<Spanned<String>>>;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnvironmentFile {
-    /// Name of the environment; every physical name on AWS begins with it.
+    /// Name of the environment, which is that of its file; every physical name on AWS begins with it.
     #[schemars(with = "Option<EnvironmentName>", extend("default" = "demo"))]
     pub name: Text,
     /// AWS region.
@@ -82,7 +82,7 @@ pub struct EnvironmentFile {
 pub struct AccessFile {
     /// IAM users and roles that get cluster-admin by an access entry; whoever runs `up` must be among them.
     #[schemars(with = "Option<Vec<PrincipalArn>>")]
-    pub administrators: Texts,
+    pub administrators: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 /// Network layout.
@@ -163,8 +163,14 @@ pub struct BackendFile {
     #[schemars(with = "Option<String>")]
     pub project: Text,
     /// HCP Terraform: the host, for Terraform Enterprise.
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("default" = "app.terraform.io"))]
     pub hostname: Text,
+    /// HCP Terraform: whether plans and applies run at the host (`remote`) or where mfsre runs (`local`).
+    #[schemars(with = "Option<super::settings::Execution>", extend("default" = "remote"))]
+    pub execution: Text,
+    /// HCP Terraform: the IAM role that runs at the host take on by workload identity.
+    #[schemars(with = "Option<PrincipalArn>")]
+    pub aws_run_role: Text,
     /// Local and S3, with OpenTofu alone: encrypt states and plans before they are written.
     pub encryption: Option<EncryptionFile>,
 }

@@ -17,7 +17,7 @@ pub use project::{Project, ProjectError};
 pub use resolve::{Loaded, parse};
 pub use schema::schema;
 pub use settings::{
-    Access, ArgoCd, Autoscaling, AutoscalingProvider, Backend, Cluster, Environment, Git, GitHost, Images, MainService,
-    ManifestSource, Mirrors, NatGateways, Network, NodeGroup, Observability, SandboxSettings, StateEncryption,
-    SupportType, Terraform,
+    Access, ArgoCd, Autoscaling, AutoscalingProvider, Backend, Cluster, Environment, Execution, Git, GitHost, Images,
+    MainService, ManifestSource, Mirrors, NatGateways, Network, NodeGroup, Observability, SandboxSettings,
+    StateEncryption, SupportType, Terraform,
 };

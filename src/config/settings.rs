@@ -161,11 +161,21 @@ pub enum Backend {
         /// Project.
         project: Option<String>,
         /// Host.
-        hostname: Option<String>,
+        hostname: String,
+        /// Where runs take place.
+        execution: Execution,
+        /// The IAM role that runs at the host take on by a token of the host's.
+        aws_run_role: Option<String>,
     },
 }
 
 impl Backend {
+    /// Whether the state is at HCP Terraform or a Terraform Enterprise.
+    #[must_use]
+    pub fn is_cloud(&self) -> bool {
+        matches!(self, Self::Cloud { .. })
+    }
+
     /// How OpenTofu encrypts the state, where it does.
     #[must_use]
     pub fn encryption(&self) -> Option<&StateEncryption> {
@@ -175,13 +185,32 @@ impl Backend {
         }
     }
 
+    /// Whether a state that is in one is in the other as it should be. Where the runs of a workspace take place does not matter.
+    #[must_use]
+    pub fn holds_the_same(&self, other: &Self) -> bool {
+        self == other || (self.is_cloud() && self.is_same_place(other))
+    }
+
     /// Whether both are one place, however the state is encrypted there.
     #[must_use]
     pub fn is_same_place(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Local { .. }, Self::Local { .. }) => true,
             (Self::S3 { bucket, key, .. }, Self::S3 { bucket: b, key: k, .. }) => (bucket, key) == (b, k),
-            (Self::Cloud { .. }, Self::Cloud { .. }) => self == other,
+            (
+                Self::Cloud {
+                    organization,
+                    workspace,
+                    hostname,
+                    ..
+                },
+                Self::Cloud {
+                    organization: o,
+                    workspace: w,
+                    hostname: h,
+                    ..
+                },
+            ) => (organization, workspace, hostname) == (o, w, h),
             _ => false,
         }
     }
@@ -199,8 +228,7 @@ impl std::fmt::Display for Backend {
                 hostname,
                 ..
             } => {
-                let host = hostname.as_deref().unwrap_or("app.terraform.io");
-                write!(f, "the workspace {organization}/{workspace} on {host}")?;
+                write!(f, "the workspace {organization}/{workspace} on {hostname}")?;
             }
         }
         if self.encryption().is_some() {
@@ -346,7 +374,7 @@ pub struct SandboxSettings {
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident: $what:literal { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[allow(unreachable_pub, reason = "some are used only while resolving")]
         pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant),+ }
 
@@ -389,6 +417,15 @@ words! {
         S3 = "s3",
         /// HCP Terraform.
         Cloud = "cloud",
+    }
+}
+words! {
+    /// Where HCP Terraform makes runs.
+    Execution: "a place for runs" {
+        /// At the host.
+        Remote = "remote",
+        /// On the machine that mfsre is on; the host keeps the state.
+        Local = "local",
     }
 }
 words! {

@@ -73,6 +73,8 @@ pub struct GitRepository {
     branch: String,
     dir: PathBuf,
     environment: Vec<(String, String)>,
+    /// Folders of the branch that are as rendered.
+    folders: Vec<String>,
 }
 
 /// How the remote branch stands to what was rendered.
@@ -118,7 +120,26 @@ impl GitRepository {
             branch: branch.to_owned(),
             dir,
             environment,
+            folders: vec!["cd".to_owned()],
         }
+    }
+
+    /// Has more folders than `cd/` of the branch hold what was rendered.
+    #[must_use]
+    pub fn and(mut self, folders: impl IntoIterator<Item = String>) -> Self {
+        self.folders.extend(folders);
+        self
+    }
+
+    /// A git command over the folders.
+    async fn git_over_folders(&self, arguments: &[&str]) -> Result<String, GitError> {
+        let all: Vec<&str> = arguments
+            .iter()
+            .copied()
+            .chain(["--"])
+            .chain(self.folders.iter().map(String::as_str))
+            .collect();
+        self.git(&all).await
     }
 
     async fn git(&self, arguments: &[&str]) -> Result<String, GitError> {
@@ -182,7 +203,7 @@ impl GitRepository {
         Ok(())
     }
 
-    /// Brings the clone to the remote branch, then lays `files` over its folder `cd/`, where only what `keeps` says
+    /// Brings the clone to the remote branch, then lays `files` over its folders, where only what `keeps` says
     /// survives besides; says how the two differ. Nothing is committed.
     ///
     /// # Errors
@@ -245,7 +266,7 @@ impl GitRepository {
             written.insert(path.to_string_lossy().into_owned());
         }
         for tracked in self
-            .git(&["ls-files", "-z", "--", "cd"])
+            .git_over_folders(&["ls-files", "-z"])
             .await?
             .split('\0')
             .filter(|p| !p.is_empty())
@@ -259,10 +280,16 @@ impl GitRepository {
             }
         }
         // Entries that are no files, such as a submodule, do not make room by themselves.
-        self.git(&["rm", "-r", "--quiet", "--cached", "--ignore-unmatch", "--", "cd"])
+        self.git_over_folders(&["rm", "-r", "--quiet", "--cached", "--ignore-unmatch"])
             .await?;
-        // Forced: a .gitignore of the repository must not hide what Argo CD needs.
-        self.git(&["add", "--all", "--force", "--", "cd"]).await?;
+        // Forced: a .gitignore of the repository must not hide what Argo CD needs. A folder with no file in it is none to git.
+        let present = self
+            .folders
+            .iter()
+            .filter(|folder| self.dir.join(folder).exists())
+            .map(String::as_str);
+        let add: Vec<&str> = ["add", "--all", "--force", "--"].into_iter().chain(present).collect();
+        self.git(&add).await?;
         let names = self.git(&["diff", "--cached", "--name-only", "-z"]).await?;
         let files: Vec<String> = names.split('\0').filter(|n| !n.is_empty()).map(str::to_owned).collect();
         if files.is_empty() && remote_exists {

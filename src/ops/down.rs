@@ -11,6 +11,7 @@ pub(super) use self::sweep::{Remains, alongside};
 use self::sweep::{RemoveOrphans, Sweep};
 use super::Context;
 use super::backend::FindState;
+use super::cloud::CloudWorkspace;
 use super::infrastructure::{ApplyStep, CheckAccess, PlanStep, Purpose};
 use super::render::{FetchManifest, WriteTree};
 use super::sandbox::{Attach, sandbox_dir};
@@ -80,9 +81,11 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
         }
         context.options.purge = true;
     }
-    let steps: Steps<Context> = vec![
-        Box::new(Attach),
-        Box::new(CheckAccess { purpose: Purpose::Down }),
+    let mut steps: Steps<Context> = vec![Box::new(Attach), Box::new(CheckAccess { purpose: Purpose::Down })];
+    if context.environment.backend.is_cloud() {
+        steps.push(Box::new(CloudWorkspace));
+    }
+    let rest: Steps<Context> = vec![
         Box::new(FetchManifest),
         Box::new(WriteTree),
         Box::new(FindState),
@@ -105,6 +108,7 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
         Box::new(RevokeDeployKey),
         Box::new(RemoveCredentials),
     ];
+    steps.extend(rest);
     let reporter = context.reporter.clone();
     let cancellation = context.cancellation.clone();
     let changed = perform(&steps, context, &mut journal, reporter.as_ref(), &cancellation).await?;

@@ -2,13 +2,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::cloud::{self, Cloud};
 use super::down::alongside;
 use super::{Context, adoption};
 use crate::config::{Blueprint, Environment};
 use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
-use crate::model::human_duration;
+use crate::model::{ClusterVersion, Invalid, Support, VersionCalendar, human_duration};
 use crate::terraform::{Flavour, Plan, Program, ProviderMirror, TerraformError, TerraformEvent, Workspace};
-use crate::workflow::{Cancellation, Probe, Progress, Ran, Step, StepFuture};
+use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
 /// What the slowest resources usually take, in minutes, so that a person who waits knows what to expect
 /// (<https://docs.aws.amazon.com/eks/latest/userguide/create-cluster.html> says "several minutes" for a cluster).
@@ -67,7 +68,10 @@ impl Step<Context> for CheckAccess {
                 administrator(&context.environment, &identity.arn)?;
             }
             if self.purpose == Purpose::Up {
-                supported_version(context, progress).await?;
+                let calendar = aws.version_calendar(context.environment.checked_on).await;
+                if let Some(warning) = supported_version(&context.environment, calendar.map_err(|e| e.to_string()))? {
+                    progress.warn(warning);
+                }
                 progress.say(context.environment.argocd_repository_url.as_str());
                 if context.environment.argocd_repository_url.transport() == crate::model::Transport::Ssh
                     || context.options.push
@@ -124,21 +128,41 @@ fn administrator(environment: &Environment, caller: &str) -> Result<()> {
     )))
 }
 
-async fn supported_version(context: &Context, progress: Progress<'_>) -> Result<()> {
-    let today = context.environment.checked_on;
-    let calendar = match context.aws()?.version_calendar(today).await {
+/// Holds the cluster version against what EKS answers to the question which versions it supports. Returns a warning where it
+/// gives no answer and the built-in calendar has to do.
+///
+/// # Errors
+/// EKS does not offer the version, or nobody knows whether it does.
+fn supported_version(
+    environment: &Environment,
+    answer: Result<Option<VersionCalendar>, String>,
+) -> Result<Option<String>> {
+    let today = environment.checked_on;
+    let version = environment.cluster_version;
+    let calendar = match answer {
         Ok(Some(calendar)) => calendar,
-        // The built-in calendar has accepted it already.
-        Ok(None) => return Ok(()),
-        Err(error) => {
-            progress.warn(format!(
-                "EKS could not be asked which versions it supports ({error}); the built-in calendar is used"
-            ));
-            return Ok(());
+        // The built-in calendar has refused what is past its end already.
+        answer => {
+            let problem = answer.err().map_or_else(
+                || "EKS reports no versions".to_owned(),
+                |error| format!("EKS could not be asked which versions it supports ({error})"),
+            );
+            if VersionCalendar::built_in().support(version, today) == Support::Unknown {
+                return Err(Error::new(
+                    ErrorKind::Configuration,
+                    format!("it is not known whether EKS offers the cluster version {version}"),
+                )
+                .cause(problem)
+                .hint(format!(
+                    "allow eks:DescribeClusterVersions, or set cluster_version to \"{}\" in environments/{}.yaml",
+                    ClusterVersion::DEFAULT,
+                    environment.name
+                )));
+            }
+            return Ok(Some(format!("{problem}; the built-in calendar is used")));
         }
     };
-    let version = context.environment.cluster_version;
-    let refuse = |invalid: crate::model::Invalid| {
+    let refuse = |invalid: Invalid| {
         let error = Error::new(ErrorKind::Configuration, invalid.message).cause(format!("EKS says: {}", invalid.label));
         match invalid.hint {
             Some(hint) => error.hint(hint),
@@ -146,18 +170,18 @@ async fn supported_version(context: &Context, progress: Progress<'_>) -> Result<
         }
     };
     calendar.check(version, today).map_err(refuse)?;
-    if calendar.support(version, today) == crate::model::Support::Unknown {
+    if calendar.support(version, today) == Support::Unknown {
         let supported: Vec<String> = calendar.supported(today).iter().map(ToString::to_string).collect();
         return Err(Error::new(
             ErrorKind::Configuration,
             format!(
                 "EKS does not offer the cluster version {version} in {}",
-                context.environment.region
+                environment.region
             ),
         )
         .hint(format!("choose one of {}", supported.join(", "))));
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Plans, and keeps the plan.
@@ -209,7 +233,15 @@ impl Step<Context> for PlanStep {
                 adoption::wait_for_cluster(context, progress).await?;
                 remove_file(&mark)?;
             }
-            let plan = plan_with(context.workspace()?, self.destroy, &cancellation, progress).await?;
+            let plan = plan_with(
+                context,
+                Wish {
+                    destroy: self.destroy,
+                    speculative: false,
+                },
+                progress,
+            )
+            .await?;
             let detail = if plan.has_changes {
                 plan.counts.to_string()
             } else {
@@ -226,29 +258,44 @@ fn interruption_mark(context: &Context) -> std::path::PathBuf {
     context.private().join("apply.interrupted")
 }
 
-async fn plan_with(
-    workspace: &Workspace,
+/// What is planned.
+#[derive(Clone, Copy)]
+struct Wish {
     destroy: bool,
-    cancellation: &Cancellation,
-    progress: Progress<'_>,
-) -> Result<Plan> {
+    /// Whether it is only looked at.
+    speculative: bool,
+}
+
+/// Whether plans and applies run at HCP Terraform.
+fn at_the_host(context: &Context) -> bool {
+    context.cloud.as_ref().is_some_and(Cloud::makes_runs)
+}
+
+async fn plan_with(context: &Context, wish: Wish, progress: Progress<'_>) -> Result<Plan> {
+    let (workspace, cancellation) = (context.workspace()?, &context.cancellation);
     progress.say("terraform init");
     workspace.init(cancellation).await?;
+    if at_the_host(context) {
+        return cloud::plan(context, wish.destroy, wish.speculative, progress).await;
+    }
     progress.say("refreshing");
-    let name = if destroy { "destroy" } else { "apply" };
+    let name = if wish.destroy { "destroy" } else { "apply" };
     let plan = workspace
-        .plan(name, destroy, cancellation, |event| match event {
-            TerraformEvent::RefreshStart { hook } => progress.say(format!("reading {}", hook.resource.addr)),
-            TerraformEvent::PlannedChange { change } => {
-                progress.say(format!("{} {}", change.action, change.resource.addr))
-            }
-            TerraformEvent::Diagnostic { diagnostic } if diagnostic.severity == "warning" => {
-                progress.warn(diagnostic.to_string())
-            }
-            _ => {}
-        })
+        .plan(name, wish.destroy, cancellation, |event| tell_planning(event, progress))
         .await?;
     Ok(plan)
+}
+
+/// Tells what a plan is at.
+pub(super) fn tell_planning(event: &TerraformEvent, progress: Progress<'_>) {
+    match event {
+        TerraformEvent::RefreshStart { hook } => progress.say(format!("reading {}", hook.resource.addr)),
+        TerraformEvent::PlannedChange { change } => progress.say(format!("{} {}", change.action, change.resource.addr)),
+        TerraformEvent::Diagnostic { diagnostic } if diagnostic.severity == "warning" => {
+            progress.warn(diagnostic.to_string())
+        }
+        _ => {}
+    }
 }
 
 /// Applies the plan that was kept, after asking.
@@ -293,13 +340,37 @@ impl Step<Context> for ApplyStep {
             let Some(plan) = context.plan.take() else {
                 return Ok(Ran::Unchanged("nothing to do".into()));
             };
-            if !self.agreed
+            let remote = at_the_host(context);
+            let consented = self.agreed || (remote && cloud::has_consent(context, &plan).await?);
+            if !consented
                 && !context
                     .confirm
                     .confirm(&format!("apply this plan ({})?", plan.counts))?
             {
+                if remote {
+                    cloud::decline(context, &plan).await?;
+                }
                 return Err(Error::new(ErrorKind::Interrupted, "the plan was not applied")
                     .hint("nothing was changed; `mfsre plan` shows it again"));
+            }
+            if remote {
+                let (created, total) = (plan.counts.add, plan.counts.total());
+                let mut bar = Bar::new(total);
+                let swept = Mutex::new(BTreeSet::new());
+                let mut on_event = |event: &TerraformEvent| bar.tell(event, progress);
+                let applying = cloud::apply(context, &plan, progress, &mut on_event);
+                if self.destroy {
+                    tokio::select! {
+                        applied = applying => applied?,
+                        never = alongside(context, &swept, progress) => match never {},
+                    }
+                } else {
+                    applying.await?;
+                }
+                let swept = swept.into_inner().unwrap_or_else(PoisonError::into_inner);
+                context.remains.removed.extend(swept);
+                context.created = created;
+                return Ok(Ran::Changed(format!("{total} resources")));
             }
             let mut plan = if self.destroy {
                 plan
@@ -400,14 +471,51 @@ impl Bar {
     }
 }
 
-/// Plans an environment without applying; returns the plan and its JSON form.
+/// Plans an environment without applying; returns the plan and its JSON form. `saved` is whether it is to be applied later.
 ///
 /// # Errors
 /// Something could not be checked, rendered or planned.
-pub async fn plan(context: &mut Context, progress: Progress<'_>) -> Result<(Plan, serde_json::Value)> {
-    let cancellation = context.cancellation.clone();
-    let workspace = context.workspace()?;
-    let plan = plan_with(workspace, false, &cancellation, progress).await?;
-    let json = workspace.show(&plan.path, &cancellation).await?;
+pub async fn plan(context: &mut Context, saved: bool, progress: Progress<'_>) -> Result<(Plan, serde_json::Value)> {
+    let wish = Wish {
+        destroy: false,
+        speculative: !saved,
+    };
+    let plan = plan_with(context, wish, progress).await?;
+    let json = context.workspace()?.show(&plan.path, &context.cancellation).await?;
     Ok((plan, json))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Source, parse};
+
+    fn environment(version: &str) -> Environment {
+        let source = Source {
+            path: "environments/demo.yaml".into(),
+            text: format!("argocd_repository_url: git@github.com:acme/platform.git\ncluster_version: \"{version}\"\n"),
+        };
+        parse(source, "demo", jiff::civil::date(2026, 5, 1))
+            .unwrap()
+            .environment
+    }
+
+    #[test]
+    fn a_version_that_nobody_knows_is_refused_where_eks_gives_no_answer() {
+        for answer in [Ok(None), Err("eks:DescribeClusterVersions failed".to_owned())] {
+            let warning = supported_version(&environment("1.35"), answer.clone()).unwrap();
+            assert!(warning.unwrap().contains("the built-in calendar is used"));
+            let error = supported_version(&environment("1.99"), answer).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Configuration);
+            assert!(error.hints[0].contains("cluster_version"), "{}", error.render(false));
+        }
+        let offered = VersionCalendar::built_in();
+        assert!(
+            supported_version(&environment("1.35"), Ok(Some(offered.clone())))
+                .unwrap()
+                .is_none()
+        );
+        let error = supported_version(&environment("1.99"), Ok(Some(offered))).unwrap_err();
+        assert!(error.message.contains("EKS does not offer"), "{}", error.render(false));
+    }
 }

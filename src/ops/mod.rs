@@ -7,6 +7,7 @@ mod applications;
 mod backend;
 mod bootstrap;
 mod bump;
+mod cloud;
 mod context;
 mod credentials;
 mod down;

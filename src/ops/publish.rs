@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::Context;
 use crate::error::Error;
-use crate::git::Publication;
+use crate::git::{GitRepository, Publication};
 use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
 /// Lines of a diff that an error shows; the rest is counted.
@@ -43,6 +43,7 @@ impl Step<Context> for Publish {
             };
             let name = context.environment.name.to_string();
             let branch = context.environment.git.revision.clone();
+            let all = folders(context).join(" ");
             if !context.options.push && !context.environment.is_sandbox() {
                 let lines: Vec<&str> = diff.lines().collect();
                 let mut shown = lines[..lines.len().min(SHOWN_LINES)].join("\n");
@@ -55,11 +56,11 @@ impl Step<Context> for Publish {
                 return Err(Error::failed(format!("the branch {branch} of {} does not hold what was rendered", context.environment.argocd_repository_url))
                     .cause(format!("{} files differ", files.len()))
                     .cause(shown)
-                    .hint(format!("commit and push cd/ yourself:\ngit add cd && git commit -m 'Render {name}' && git push origin HEAD:{branch}"))
+                    .hint(format!("commit and push {all} yourself:\ngit add {all} && git commit -m 'Render {name}' && git push origin HEAD:{branch}"))
                     .hint(format!("or let mfsre do it with your own git credentials: mfsre up {name} --push")));
             }
             let message = format!("Render {name}\n\nWritten by mfsre from environments/{name}.yaml.");
-            let commit = match context.repository()?.publish(&message).await {
+            let commit = match repository(context)?.publish(&message).await {
                 // Another machine may have pushed the same in this moment.
                 Err(error) if error.is_outrun() => match compare(context).await? {
                     Publication::Published(commit) => {
@@ -67,7 +68,7 @@ impl Step<Context> for Publish {
                         context.revision = Some(commit);
                         return Ok(Ran::Unchanged(detail));
                     }
-                    Publication::Differs { .. } => context.repository()?.publish(&message).await?,
+                    Publication::Differs { .. } => repository(context)?.publish(&message).await?,
                 },
                 pushed => pushed?,
             };
@@ -81,15 +82,34 @@ impl Step<Context> for Publish {
 async fn compare(context: &Context) -> Result<Publication, Error> {
     let name = context.environment.name.to_string();
     let tree = context.tree()?;
-    let files = tree.files().filter(|(path, _)| path.starts_with("cd"));
+    let folders = folders(context);
+    let files = tree
+        .files()
+        .filter(|(path, _)| folders.iter().any(|folder| path.starts_with(folder)));
     // Other environments share the repository.
     let foreign = |path: &Path| {
         let own_values = Path::new("cd/environments").join(&name);
         let own_root = format!("cd/root/{name}.yaml");
         (path.starts_with("cd/environments") && !path.starts_with(&own_values))
             || (path.starts_with("cd/root") && path != Path::new(&own_root))
+            || path.starts_with("modules")
     };
-    Ok(context.repository()?.compare(files, foreign).await?)
+    Ok(repository(context)?.compare(files, foreign).await?)
+}
+
+/// The folders that the branch has to hold: what Argo CD reads and, where a workspace of HCP Terraform follows the
+/// repository, what that reads.
+fn folders(context: &Context) -> Vec<String> {
+    let mut folders = vec!["cd".to_owned()];
+    if context.cloud.as_ref().is_some_and(|c| c.follows().is_some()) {
+        folders.push(format!("infra/{}", context.environment.name));
+        folders.push("modules".to_owned());
+    }
+    folders
+}
+
+fn repository(context: &Context) -> Result<GitRepository, Error> {
+    Ok(context.repository()?.and(folders(context).into_iter().skip(1)))
 }
 
 fn short(commit: &str) -> &str {

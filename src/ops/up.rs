@@ -6,6 +6,7 @@ use super::adapter::AdapterCertificate;
 use super::applications::WaitHealthy;
 use super::backend::FindState;
 use super::bootstrap::{ApplyRoots, ClusterSecrets, InstallArgoCd, ReachCluster};
+use super::cloud::CloudWorkspace;
 use super::credentials::{DeployKeyStep, Password};
 use super::infrastructure::{ApplyStep, CheckAccess, PlanStep, Purpose};
 use super::publish::Publish;
@@ -65,6 +66,9 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
         steps.push(Box::new(Attach));
     }
     steps.push(Box::new(CheckAccess { purpose: Purpose::Up }));
+    if context.environment.backend.is_cloud() {
+        steps.push(Box::new(CloudWorkspace));
+    }
     steps.push(Box::new(FetchManifest));
     steps.push(Box::new(WriteTree));
     steps.push(Box::new(CheckBlueprint));

@@ -3,13 +3,14 @@ use std::fmt::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::event::Changes;
 use super::lock::{Runs, StateLock};
 use super::run::{Call, Finished};
-use super::{Program, ProviderMirror, TerraformError, TerraformEvent};
+use super::{Program, ProviderMirror, State, TerraformError, TerraformEvent};
 use crate::cancellation::Cancellation;
 use crate::child::ChildEnvironment;
 
@@ -24,6 +25,10 @@ pub struct Workspace {
     dir: PathBuf,
     private: PathBuf,
     environment: ChildEnvironment,
+    /// Whether the root module has a `cloud` block.
+    cloud: bool,
+    /// Whether the CLI configuration is one of our own, in place of the user's.
+    own_configuration: bool,
 }
 
 /// A resource that stands and is to be taken into the state.
@@ -88,9 +93,11 @@ impl Workspace {
         mut environment: ChildEnvironment,
         mirror: Option<&ProviderMirror>,
     ) -> Result<Self, TerraformError> {
+        let mut own_configuration = false;
         if let Some(mirror) = mirror
             && !environment.has("TF_CLI_CONFIG_FILE")
         {
+            own_configuration = true;
             let path = private.join("terraform.rc");
             let configuration = mirror.cli_configuration(&private.join("providers"));
             configuration
@@ -106,7 +113,20 @@ impl Workspace {
             dir,
             private,
             environment,
+            cloud: false,
+            own_configuration,
         })
+    }
+
+    /// Says that the root module has a `cloud` block. Where the user's CLI configuration, in which Terraform would find the
+    /// token, is not read, Terraform gets it in the variable that is named.
+    pub fn use_cloud(&mut self, token: Option<(&str, &SecretString)>) {
+        self.cloud = true;
+        if let Some((variable, token)) = token
+            && self.own_configuration
+        {
+            self.environment.set(variable, token.expose_secret());
+        }
     }
 
     pub(super) fn call(&self, arguments: &[&str]) -> Call<'_> {
@@ -173,7 +193,12 @@ impl Workspace {
         if self.dir.join(".terraform").is_dir() && current.as_deref() == Some(&stamp) {
             return Ok(());
         }
-        let mut arguments = vec!["init", "-input=false", "-no-color", "-reconfigure"];
+        let mut arguments = vec!["init", "-input=false", "-no-color"];
+        if self.cloud {
+            self.forget_other_backend()?;
+        } else {
+            arguments.push("-reconfigure");
+        }
         if self.lock_is_rendered() {
             // This lock file is complete for every platform, so that nothing may be added to it.
             arguments.push("-lockfile=readonly");
@@ -195,6 +220,29 @@ impl Workspace {
             Err(TerraformError::Failed { output, .. }) if output.contains("provider packages") => Ok(()),
             result => result,
         }
+    }
+
+    /// What `-reconfigure` does, which a `cloud` block refuses: Terraform shall not want to move a state by itself.
+    fn forget_other_backend(&self) -> Result<(), TerraformError> {
+        let io = |path: &Path| {
+            let what = format!("move {} away", path.display());
+            move |source| TerraformError::Io { what, source }
+        };
+        let set_up = self.dir.join(".terraform/terraform.tfstate");
+        if let Ok(text) = std::fs::read(&set_up) {
+            let found: Value = serde_json::from_slice(&text).unwrap_or_default();
+            if found["backend"]["type"] != "cloud" {
+                std::fs::remove_file(&set_up).map_err(io(&set_up))?;
+            }
+        }
+        // Of a local state that was moved to the host, only the word where to is left.
+        let local = self.dir.join("terraform.tfstate");
+        if let Ok(text) = std::fs::read_to_string(&local)
+            && State::read(text).is_ok_and(|state| state.moved_to.is_some())
+        {
+            std::fs::rename(&local, self.private.join("moved.tfstate")).map_err(io(&local))?;
+        }
+        Ok(())
     }
 
     /// Whether the lock file comes from the blueprint and is for this program. Where the blueprint brings none, Terraform
@@ -410,8 +458,17 @@ impl Workspace {
     /// # Errors
     /// It failed.
     pub async fn state_list(&self, cancellation: &Cancellation) -> Result<Vec<String>, TerraformError> {
-        let finished = self.call(&["state", "list"]).run(cancellation, |_| {}, None).await?;
-        // With no state at all the command fails, and there is nothing in it.
+        let finished = match self
+            .call(&["state", "list"])
+            .expect(&[], cancellation, |_| {}, None)
+            .await
+        {
+            // With no state at all the command fails, and there is nothing in it.
+            Err(TerraformError::Failed { output, .. }) if output.contains("No state file was found") => {
+                return Ok(Vec::new());
+            }
+            listed => listed?,
+        };
         Ok(finished
             .stdout
             .lines()
@@ -437,13 +494,13 @@ impl Workspace {
             .filter_map(|r| r["address"].as_str().map(str::to_owned))
             .collect();
         for address in &addresses {
-            self.locking(
-                &["untaint", "-no-color", LOCK_TIMEOUT, address],
-                &[],
-                cancellation,
-                |_| {},
-            )
-            .await?;
+            let mut arguments = vec!["untaint", "-no-color", LOCK_TIMEOUT];
+            if self.cloud {
+                // The version that the workspace is set to is for runs at the host.
+                arguments.push("-ignore-remote-version");
+            }
+            arguments.push(address);
+            self.locking(&arguments, &[], cancellation, |_| {}).await?;
         }
         Ok(addresses)
     }

@@ -12,6 +12,7 @@ use crate::project::{ENVIRONMENT, Project};
 const START: [&str; 3] = ["sandbox", "start", ENVIRONMENT];
 
 #[test]
+#[ignore = "brings up a platform: `cargo xtask test` runs it"]
 fn two_sandboxes_do_not_disturb_each_other_and_a_dead_part_is_named() {
     let (one, other) = (Project::new(), Project::new());
     let first = one.run(&START).exit(0).clone();
@@ -97,8 +98,11 @@ fn a_killed_part_is_named(one: &Project, other: &Project) {
         "people are told as well:\n{text}"
     );
     let refused = one.run(&START);
-    let error = refused.exit(1)["error"].to_string();
-    for told in ["ministack of the sandbox ended with signal: 9", "mfsre sandbox stop"] {
+    let error = refused.exit(3)["error"].to_string();
+    for told in [
+        "the part ministack of the sandbox has ended (signal: 9",
+        "mfsre sandbox stop",
+    ] {
         assert!(error.contains(told), "a start says {told}: {error}");
     }
     assert_eq!(other.status().exit(0)["ok"], true, "the other sandbox is untouched");

@@ -17,6 +17,7 @@ use super::processes::{self, MARKER};
 use super::servers::git_port_busy;
 use super::state::{Phase, State};
 use crate::files::{remove_dir, tail};
+use crate::status::SUPERVISOR_ENDED;
 use crate::{Error, Event, Health, Progress, Spec, Status, Stopped, Toolset};
 
 /// How long another command may hold the sandbox.
@@ -29,10 +30,10 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// Starts the sandbox, or finds that it runs already, and returns when everything answers.
 ///
 /// `supervise_exe` is the executable that offers `sandbox supervise` and `sandbox exec`. What a sandbox whose
-/// supervisor was killed left behind is cleaned up first.
+/// supervisor was killed left behind is cleaned up first. In one that runs already a part may be [`lost`](Status::lost).
 ///
 /// # Errors
-/// [`Error::Start`] with the supervisor's reason; [`Error::Broken`] where a part of a running sandbox has ended for good; [`Error::PortBusy`] where the git server's fixed port is taken; [`Error::Busy`] while another command works on the same folder.
+/// [`Error::Start`] with the supervisor's reason; [`Error::PortBusy`] where the git server's fixed port is taken; [`Error::Busy`] while another command works on the same folder.
 /// After an error no process is left, and of the data only the logs.
 pub async fn start(
     spec: &Spec,
@@ -113,7 +114,7 @@ pub async fn status(dir: &Path) -> Result<Option<Status>, Error> {
         if supervisor.is_none() && part.health != Health::Stopped {
             part.pid = None;
             part.health = Health::Crashed {
-                exit: "the supervisor has ended".to_owned(),
+                exit: SUPERVISOR_ENDED.to_owned(),
                 log_tail: tail(&layout.log("supervisor"), 10),
                 restarting: false,
             };
@@ -234,23 +235,9 @@ async fn wait_until_whole(layout: &Layout) -> Result<Status, Error> {
     let began = Instant::now();
     loop {
         let status = current(layout).await?;
-        if status.is_up() || began.elapsed() > RESTART_LIMIT {
+        let settled = status.is_up() || status.lost().next().is_some();
+        if settled || began.elapsed() > RESTART_LIMIT {
             return Ok(status);
-        }
-        for part in status.parts.iter().filter(|part| part.pod.is_none()) {
-            if let Health::Crashed {
-                exit,
-                log_tail,
-                restarting: false,
-            } = &part.health
-            {
-                return Err(Error::Broken {
-                    part: part.name.clone(),
-                    problem: format!("ended with {exit}"),
-                    log_tail: log_tail.clone(),
-                    log: part.log.clone(),
-                });
-            }
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -44,7 +44,7 @@ impl Step<Context> for FindState {
 async fn find_state(context: &mut Context, progress: Progress<'_>) -> Result<Option<State>> {
     let wanted = context.environment.backend.clone();
     if let Some(former) = record::former(&context.project, &context.environment)
-        && former != wanted
+        && !former.holds_the_same(&wanted)
     {
         left_nothing(context, &former, &wanted, progress).await?;
     }

@@ -51,7 +51,8 @@ pub async fn migrate_backend(context: &mut Context, agreed: bool) -> Result<Migr
     let program = Program::find(context.environment.terraform.program.as_deref()).await?;
     let wanted = context.environment.backend.clone();
     check_program(&program, &wanted)?;
-    let former = record::former(&context.project, &context.environment).filter(|former| *former != wanted);
+    let former =
+        record::former(&context.project, &context.environment).filter(|former| !former.holds_the_same(&wanted));
     let (mut journal, _) = Journal::open(&private, "backend migrate")?;
     let in_place = former.as_ref().is_some_and(|former| former.is_same_place(&wanted));
     let from = match &former {

@@ -9,7 +9,9 @@ use crate::child::ChildEnvironment;
 use crate::config::Backend;
 use crate::error::{Error, ErrorKind, IoContext as _, Result};
 use crate::ops::Context;
+use crate::ops::cloud::ensure_workspace;
 use crate::terraform::{ENCRYPTION_VARIABLE, Encryption, NoPassphrase, Program, State, Workspace, json_literal};
+use crate::tfe::token_variable;
 use crate::workflow::Cancellation;
 
 /// A place that holds one state, or none.
@@ -97,14 +99,18 @@ impl BackendPlace {
             .map_err(std::io::Error::from)
             .or_cannot(|| "write a backend as JSON".into())?;
         crate::render::tree::write_atomically(&dir.join("backend.tf.json"), &root)?;
-        if !matches!(site.backend, Backend::Cloud { .. }) {
-            // No provider is needed here, so none is fetched. The user's own file may hold tokens, which these backends do
-            // not take.
-            let rc = std::path::absolute(private.join("terraform.rc")).unwrap_or_default();
-            crate::render::tree::write_atomically(&rc, NO_PROVIDERS.as_bytes())?;
-            environment.set("TF_CLI_CONFIG_FILE", rc);
+        // No provider is needed here, so none is fetched, and the user's own file, which may hold tokens, is not read.
+        let rc = std::path::absolute(private.join("terraform.rc")).unwrap_or_default();
+        crate::render::tree::write_atomically(&rc, NO_PROVIDERS.as_bytes())?;
+        environment.set("TF_CLI_CONFIG_FILE", rc);
+        let credential = ensure_workspace(context, site.backend).await?;
+        if let (Backend::Cloud { hostname, .. }, Some(credential)) = (site.backend, &credential) {
+            environment.set(&token_variable(hostname), credential.token.expose_secret());
         }
-        let workspace = Workspace::new(program.clone(), dir, private, environment, None)?;
+        let mut workspace = Workspace::new(program.clone(), dir, private, environment, None)?;
+        if site.backend.is_cloud() {
+            workspace.use_cloud(None);
+        }
         workspace.init_backend(&context.cancellation).await?;
         Ok(Self {
             workspace,
@@ -151,15 +157,13 @@ fn root_module(backend: &Backend, file: &Path) -> Value {
             workspace,
             project,
             hostname,
+            ..
         } => {
             let mut workspaces = json!({ "name": workspace });
             if let Some(project) = project {
                 workspaces["project"] = project.as_str().into();
             }
-            let mut cloud = json!({ "organization": organization, "workspaces": workspaces });
-            if let Some(hostname) = hostname {
-                cloud["hostname"] = hostname.as_str().into();
-            }
+            let cloud = json!({ "hostname": hostname, "organization": organization, "workspaces": workspaces });
             json!({ "cloud": literal(cloud) })
         }
     };

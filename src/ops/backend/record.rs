@@ -61,7 +61,9 @@ fn of_init(found: &Value) -> Option<Backend> {
             organization: text(&config["organization"])?,
             workspace: text(&config["workspaces"]["name"])?,
             project: text(&config["workspaces"]["project"]),
-            hostname: text(&config["hostname"]),
+            hostname: text(&config["hostname"]).unwrap_or_else(|| "app.terraform.io".to_owned()),
+            execution: crate::config::Execution::Remote,
+            aws_run_role: None,
         }),
         _ => None,
     }
