@@ -148,6 +148,14 @@ impl Tfe {
         Ok((items, included))
     }
 
+    /// Every object of a list that not every host has.
+    pub(super) async fn list_if_any(&self, path: &str, what: &str) -> Result<Vec<Value>, TfeError> {
+        match self.list(path, what).await {
+            Err(error) if error.kind == Trouble::Missing => Ok(Vec::new()),
+            list => list.map(|(items, _)| items),
+        }
+    }
+
     async fn send(&self, method: Method, url: &str, body: Option<&Value>, what: &str) -> Result<Response, TfeError> {
         // What creates something is repeated only where it cannot have been done.
         let repeatable = method != Method::POST;
