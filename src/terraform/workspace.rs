@@ -119,13 +119,12 @@ impl Workspace {
     }
 
     /// Says that the root module has a `cloud` block. Where the user's CLI configuration, in which Terraform would find the
-    /// token, is not read, Terraform gets it in the variable that is named.
-    pub fn use_cloud(&mut self, token: Option<(&str, &SecretString)>) {
+    /// token, is not read, Terraform gets it in the variable that is made for the host's.
+    pub fn use_cloud(&mut self, hostname: &str, token: &SecretString) {
         self.cloud = true;
-        if let Some((variable, token)) = token
-            && self.own_configuration
-        {
-            self.environment.set(variable, token.expose_secret());
+        if self.own_configuration {
+            let variable = format!("TF_TOKEN_{}", hostname.replace('-', "__").replace('.', "_"));
+            self.environment.set(&variable, token.expose_secret());
         }
     }
 

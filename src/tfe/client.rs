@@ -270,6 +270,30 @@ impl Tfe {
         }
     }
 
+    /// Gets a text from an address that the API names, which may be relative to it. The token goes along to the host alone.
+    pub(super) async fn download(&self, url: &str, what: &str) -> Result<String, TfeError> {
+        let at = reqwest::Url::parse(&self.api).and_then(|api| Ok((api.join(url)?, api)));
+        let (url, api) = at.map_err(|e| TfeError {
+            attempted: what.to_owned(),
+            message: format!("{} names an address that is none: {e}", self.hostname),
+            hint: "run the same command again".into(),
+            kind: Trouble::Refused,
+        })?;
+        let request = || {
+            let request = self.client.get(url.clone()).timeout(Duration::from_secs(120));
+            if url.origin() == api.origin() {
+                request.bearer_auth(self.credential.token.expose_secret())
+            } else {
+                request
+            }
+        };
+        let response = self.repeat(what, true, request).await?;
+        if !response.status().is_success() {
+            return Err(self.refused(response, what).await);
+        }
+        response.text().await.map_err(|e| lost(what, &e))
+    }
+
     /// Puts bytes to an address that holds its own permission: the token does not go there.
     pub(super) async fn upload(&self, url: &str, bytes: &[u8], what: &str) -> Result<(), TfeError> {
         let request = || {

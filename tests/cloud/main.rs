@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "each test crate uses some of the helpers")]
 #[path = "../common/mod.rs"]
 mod common;
+mod migrate;
 mod server;
 mod setup;
 
