@@ -173,8 +173,21 @@ impl From<ProjectError> for Error {
             },
             ProjectError::NotFound(_) => Self::new(ErrorKind::Configuration, message)
                 .hint("start one with `mfsre init`, or name its folder with --project DIR"),
+            ProjectError::NoEnvironment {
+                path,
+                other_ending: true,
+                ..
+            } => Self::new(ErrorKind::Configuration, message).hint(format!(
+                "rename {} to {}",
+                path.with_extension("yml").display(),
+                path.display()
+            )),
             ProjectError::NoEnvironment { name, known, .. } => {
                 let error = Self::new(ErrorKind::Configuration, message);
+                let stem = std::path::Path::new(&name).file_stem().and_then(|stem| stem.to_str());
+                if let Some(stem) = stem.filter(|stem| *stem != name && known.iter().any(|k| k == stem)) {
+                    return error.hint(format!("name the environment, without folder and ending: {stem}"));
+                }
                 match known.iter().min_by_key(|k| strsim::damerau_levenshtein(k, &name)) {
                     Some(nearest) if strsim::damerau_levenshtein(nearest, &name) <= 2 => {
                         error.hint(format!("did you mean {nearest:?}?"))

@@ -223,7 +223,7 @@ fn a_file_of_the_project_takes_the_place_of_a_file_of_the_blueprint() {
     project.write("templates/blueprints/eks-blueprints/extra.tf", "# mine\n");
     project.write("templates/blueprints/eks-blueprints/karpenter.tf.tera", "<# none #>\n");
     assert_eq!(project.run(&["render", "demo"]).code, 0);
-    assert_eq!(project.read("infra/demo/extra.tf"), "# mine\n");
+    assert!(project.read("infra/demo/extra.tf").ends_with("instead.\n\n# mine\n"));
     assert!(!project.has("infra/demo/karpenter.tf") && project.has("infra/demo/cluster.tf"));
 }
 

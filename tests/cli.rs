@@ -136,7 +136,7 @@ fn init_starts_a_project_in_an_empty_folder() {
 }
 
 #[test]
-fn what_init_writes_is_valid_once_the_repository_is_known() {
+fn what_init_writes_is_valid_once_the_repository_and_administrators_are_known() {
     let project = Project::empty();
     let repository = "git@github.com:acme/platform.git";
     let finished = project.run(&[
@@ -149,6 +149,12 @@ fn what_init_writes_is_valid_once_the_repository_is_known() {
         "green",
     ]);
     insta::assert_snapshot!(finished);
+    assert_eq!(project.run(&["validate"]).code, 78);
+    for name in ["blue", "green"] {
+        let path = format!("environments/{name}.yaml");
+        let administrators = "administrators: ['arn:aws:iam::123456789012:role/platform-admin']";
+        project.write(&path, project.read(&path).replace("administrators: []", administrators));
+    }
     assert_eq!(project.run(&["validate"]).code, 0);
     assert_eq!(project.run(&["render", "green"]).code, 0);
 }
@@ -160,6 +166,30 @@ fn init_keeps_files_that_are_there() {
     insta::assert_snapshot!(project.run(&["init"]));
     assert_eq!(project.read("environments/demo.yaml"), before);
     insta::assert_snapshot!("init_a_second_time", project.run(&["init"]));
+}
+
+#[test]
+fn init_writes_a_sandbox_that_can_be_used_at_once() {
+    let project = Project::empty();
+    let finished = project.run(&["init", "--environment", "sandbox"]);
+    insta::assert_snapshot!(finished);
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/environments/sandbox.yaml");
+    assert_eq!(
+        project.read("environments/sandbox.yaml"),
+        std::fs::read_to_string(shipped).unwrap()
+    );
+    assert_eq!(project.run(&["validate"]).code, 0);
+    assert_eq!(project.run(&["sandbox", "status"]).code, 3);
+}
+
+#[test]
+fn init_tells_that_a_url_is_not_written_into_a_file_that_is_kept() {
+    let project = Project::empty();
+    project.run(&["init"]);
+    let before = project.read("environments/demo.yaml");
+    let finished = project.run(&["init", "--repository", "git@github.com:acme/platform.git"]);
+    assert_eq!(project.read("environments/demo.yaml"), before);
+    insta::assert_snapshot!(finished);
 }
 
 #[test]
@@ -244,19 +274,43 @@ fn validate_gives_programs_the_place_of_every_mistake() {
 #[test]
 fn a_warning_is_shown_and_the_file_is_valid() {
     let project = Project::empty();
-    project.write("environments/prod.yaml", REPOSITORY);
+    // Newer than any calendar.
+    project.write(
+        "environments/demo.yaml",
+        format!("name: demo\ncluster_version: \"1.99\"\n{REPOSITORY}"),
+    );
     insta::assert_snapshot!(project.run(&["validate"]));
     insta::assert_snapshot!(
         "a_warning_json",
         document(&project.run(&["validate", "--output", "json"]))
     );
+    // Every other command tells it too, whether it succeeds or not.
+    for (arguments, code) in [(&["render", "demo"][..], 0), (&["token", "demo"], 1)] {
+        let shown = project.run(arguments);
+        assert!(shown.stderr.starts_with("warning: the cluster version 1.99"), "{shown}");
+        let arguments: Vec<&str> = arguments.iter().copied().chain(["--output", "json"]).collect();
+        let finished = project.run(&arguments);
+        assert_eq!((finished.code, finished.stderr.as_str()), (code, ""), "{finished}");
+        let warnings = &finished.json()["warnings"];
+        assert_eq!(warnings[0]["line"], 2, "{finished}");
+        assert!(warnings[0]["message"].as_str().unwrap().contains("1.99"), "{finished}");
+    }
+    assert!(Project::demo().run(&["render", "demo", "--output", "json"]).json()["warnings"].is_null());
 }
 
 #[test]
 fn an_unknown_environment_is_answered_with_the_nearest_one() {
     let project = Project::demo();
     let mut shown = String::new();
-    for name in ["dem", "production", "../demo", "demo.yaml", "", ".."] {
+    for name in [
+        "dem",
+        "production",
+        "../demo",
+        "demo.yaml",
+        "environments/demo.yaml",
+        "",
+        "..",
+    ] {
         let finished = project.run(&["validate", name]);
         assert_eq!(finished.code, 78, "{finished}");
         shown.push_str(&format!("$ mfsre validate {name:?}\n{finished}\n"));
@@ -304,17 +358,53 @@ fn a_project_without_environments_is_told_how_to_get_one() {
 }
 
 #[test]
-fn two_files_with_one_name_would_fight_over_the_same_resources() {
+fn a_copied_file_that_keeps_its_name_is_refused_by_every_command() {
     let project = Project::demo();
-    project.write("environments/other.yaml", format!("name: demo\n{REPOSITORY}"));
+    project.write(
+        "environments/us.yaml",
+        format!("name: demo\nregion: us-east-1\n{REPOSITORY}"),
+    );
+    project.write("environments/prod.yaml", project.read("environments/demo.yaml"));
+    let before = project.files();
     let finished = project.run(&["validate"]);
     assert_eq!(finished.code, 78);
     insta::assert_snapshot!(finished);
-    project.write(
-        "environments/other.yaml",
-        format!("name: demo\nregion: us-east-1\n{REPOSITORY}"),
+    for arguments in [
+        &["render", "us"][..],
+        &["plan", "prod"],
+        &["up", "prod", "--yes"],
+        &["down", "us", "--yes"],
+        &["token", "prod"],
+        &["kubeconfig", "prod", "--print"],
+    ] {
+        let finished = project.run(arguments);
+        assert_eq!((finished.code, finished.stdout.as_str()), (78, ""), "{finished}");
+        assert!(
+            finished.stderr.contains("an environment has the name of its file"),
+            "{finished}"
+        );
+    }
+    assert_eq!(project.files(), before);
+}
+
+#[test]
+fn an_environment_that_is_named_twice_is_checked_once() {
+    let finished = Project::demo().run(&["validate", "demo", "demo"]);
+    assert_eq!(
+        (finished.code, finished.stdout.as_str()),
+        (0, "environments/demo.yaml is valid\n"),
+        "{finished}"
     );
-    assert_eq!(project.run(&["validate"]).code, 0);
+}
+
+#[test]
+fn a_file_with_another_ending_is_no_environment_and_that_is_told() {
+    let project = Project::demo();
+    project.write("environments/prod.yml", format!("name: prod\n{REPOSITORY}"));
+    insta::assert_snapshot!(project.run(&["validate", "prod"]));
+    let finished = project.run(&["validate"]);
+    assert_eq!(finished.code, 78, "{finished}");
+    assert!(finished.stderr.contains("rename environments/prod.yml"), "{finished}");
 }
 
 #[test]
@@ -452,16 +542,32 @@ fn a_template_of_the_project_wins_over_the_built_in_one_at_the_same_path() {
         "templates/terraform/root/extra.tf.tera",
         "locals { region = @{ region }@ }\n",
     );
+    project.write("templates/cd/charts/mine/Chart.yaml", "name: mine\n");
     assert_eq!(project.run(&["render", "demo"]).code, 0);
-    assert_eq!(project.read("infra/demo/outputs.tf"), "# mine\n");
-    assert_eq!(project.read("infra/demo/backend.tf"), "# for \"demo\"\n");
-    assert_eq!(
-        project.read("infra/demo/extra.tf"),
-        "locals { region = \"eu-west-1\" }\n"
-    );
+    let mark = |template: &str| format!("# Generated by mfsre from templates/{template}. Edit that file instead.\n\n");
+    for (path, template, contents) in [
+        ("infra/demo/outputs.tf", "terraform/root/outputs.tf", "# mine\n"),
+        (
+            "infra/demo/backend.tf",
+            "terraform/root/backend.tf.tera",
+            "# for \"demo\"\n",
+        ),
+        (
+            "infra/demo/extra.tf",
+            "terraform/root/extra.tf.tera",
+            "locals { region = \"eu-west-1\" }\n",
+        ),
+        ("cd/charts/mine/Chart.yaml", "cd/charts/mine/Chart.yaml", "name: mine\n"),
+    ] {
+        assert_eq!(project.read(path), mark(template) + contents);
+    }
+    assert_eq!(project.run(&["render", "demo", "--check"]).code, 0);
     std::fs::remove_dir_all(project.root().join("templates")).unwrap();
     assert_eq!(project.run(&["render", "demo"]).code, 0);
-    assert!(project.read("infra/demo/outputs.tf").contains("Generated by mfsre"));
+    assert!(project.read("infra/demo/outputs.tf").contains("Generated by mfsre. "));
+    for gone in ["infra/demo/extra.tf", "cd/charts/mine/Chart.yaml"] {
+        assert!(!project.has(gone), "{gone} outlives its template");
+    }
 }
 
 #[test]
@@ -564,6 +670,70 @@ fn a_sandbox_that_does_not_run_is_not_healthy() {
         "sandbox_status_json",
         document(&project.run(&["sandbox", "status", "--output", "json"]))
     );
+}
+
+#[test]
+fn status_of_a_sandbox_that_does_not_run_says_so_and_asks_nobody() {
+    let project = sandbox();
+    let finished = project.run(&["status", "sandbox"]);
+    assert_eq!(finished.code, 3);
+    insta::assert_snapshot!(finished);
+    insta::assert_snapshot!(
+        "status_of_no_sandbox_json",
+        document(&project.run(&["status", "sandbox", "--output", "json"]))
+    );
+    let finished = project.run(&["plan", "sandbox"]);
+    assert!(finished.stderr.contains("`mfsre sandbox start sandbox`"), "{finished}");
+}
+
+/// A sandbox of which the part `crashed` was killed; the file that is returned is what its supervisor holds.
+fn with_a_crashed_part(crashed: &str) -> (Project, std::fs::File) {
+    let project = sandbox();
+    let parts = ["ministack", "etcd", "kube-apiserver", "argocd-server"].map(|name| {
+        let health = if name == crashed {
+            json!({ "state": "crashed", "exit": "signal: 9 (SIGKILL)", "log_tail": "the last words", "restarts": 0 })
+        } else {
+            json!({ "state": "healthy" })
+        };
+        json!({
+            "name": name, "version": "v1", "pid": null, "address": "127.0.0.1:9", "memory_bytes": null, "health": health,
+            "ready_after_ms": 5, "log": "/nowhere",
+        })
+    });
+    let nowhere = "http://127.0.0.1:9/";
+    let state = json!({ "phase": "ready", "status": {
+        "name": "sandbox", "aws_endpoint_url": nowhere, "region": "eu-west-1", "account": "000000000000",
+        "caller_arn": "arn:aws:iam::000000000000:user/operator", "access_key_id": "AKIDSANDBOX", "secret_access_key": "none",
+        "kubeconfig": "/nowhere", "kubernetes_endpoint": "https://127.0.0.1:9/", "argocd_url": nowhere,
+        "git_url": "ssh://git@127.0.0.1:39922/mfsre/platform.git", "git_api_url": nowhere, "git_api_token": "none",
+        "git_known_hosts": "", "operator_key": "/nowhere", "git_access_log": "/nowhere", "started_by": "up",
+        "pod_proxy_url": nowhere, "parts": parts,
+    } });
+    project.write(".mfsre/sandbox/sandbox/state.json", state.to_string());
+    project.write(".mfsre/sandbox/sandbox/supervisor.lock", std::process::id().to_string());
+    let lock = std::fs::File::open(project.root().join(".mfsre/sandbox/sandbox/supervisor.lock")).unwrap();
+    lock.lock().unwrap();
+    (project, lock)
+}
+
+#[test]
+fn a_crashed_part_of_a_sandbox_is_told_before_anything_waits_for_it() {
+    let (project, _lock) = with_a_crashed_part("etcd");
+    let began = std::time::Instant::now();
+    let finished = project.run(&["status", "sandbox"]);
+    assert_eq!(finished.code, 3, "{finished}");
+    insta::assert_snapshot!(finished);
+    let finished = project.run(&["up", "sandbox"]);
+    assert_eq!(finished.code, 3, "{finished}");
+    for told in [
+        "the part etcd of the sandbox has ended",
+        "SIGKILL",
+        "the last words",
+        "mfsre sandbox stop sandbox",
+    ] {
+        assert!(finished.stderr.contains(told), "{told}: {finished}");
+    }
+    assert!(began.elapsed().as_secs() < 10, "took {:?}", began.elapsed());
 }
 
 #[test]
@@ -682,6 +852,19 @@ fn a_failure_is_one_document_at_the_end_of_the_events() {
 }
 
 #[test]
+fn a_profile_that_is_not_there_is_named() {
+    let project = Project::demo();
+    let mut command = project.mfsre(&["token", "demo"]);
+    command.env("AWS_PROFILE", "nope");
+    let finished = project.finish(command);
+    assert_eq!(finished.code, 1, "{finished}");
+    assert!(
+        finished.stderr.contains("hint: the profile nope (AWS_PROFILE)"),
+        "{finished}"
+    );
+}
+
+#[test]
 fn an_endpoint_that_does_not_answer_is_told_with_the_call_and_what_to_check() {
     let project = Project::demo();
     let mut command = project.mfsre(&["status", "demo"]);
@@ -694,6 +877,7 @@ fn an_endpoint_that_does_not_answer_is_told_with_the_call_and_what_to_check() {
     assert!(finished.stderr.contains("eks:DescribeCluster"), "{finished}");
     assert!(finished.stderr.contains("Connection refused"), "{finished}");
     assert!(finished.stderr.contains("AWS_ENDPOINT_URL"), "{finished}");
+    assert!(!finished.stderr.contains("AWS_REGION"), "{finished}");
     assert!(!finished.stderr.contains("canary"), "{finished}");
 }
 
@@ -811,6 +995,21 @@ fn colour_is_used_where_it_is_asked_for() {
     assert!(!coloured(&["validate", "--color", "never"], None));
     assert!(!coloured(&["validate"], Some(("NO_COLOR", "1"))));
     assert!(coloured(&["render", "nowhere", "--color", "always"], None));
+    // Help is printed before anything else is read.
+    let help = |arguments: &[&str], variable: (&str, &str)| {
+        let mut command = project.mfsre(arguments);
+        command.env(variable.0, variable.1);
+        let finished = project.finish(command);
+        assert_eq!(finished.code, 0, "{finished}");
+        finished.stdout.contains('\u{1b}')
+    };
+    let forced = ("CLICOLOR_FORCE", "1");
+    assert!(help(&["validate", "--help"], forced));
+    assert!(!help(&["validate", "--help", "--color", "never"], forced));
+    assert!(!help(&["--color=never", "validate", "--help"], forced));
+    assert!(help(&["validate", "--help", "--color", "always"], ("TERM", "xterm")));
+    assert!(help(&["validate", "--help"], ("MFSRE_COLOR", "always")));
+    assert!(!help(&["validate", "--help"], ("MFSRE_COLOR", "never")));
 }
 
 #[test]

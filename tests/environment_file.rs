@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use common::{REPOSITORY, TODAY, environment, read, with_setting};
+use common::{REPOSITORY, TODAY, environment, read, read_as, with_setting};
 use mfsre::config::{Source, parse};
 
 /// A setting, with values that are taken and values that are refused.
@@ -49,19 +49,20 @@ const SETTINGS: &[Setting] = &[
               "fd00::/48", "10.0.0/16", "[10.0.0.0/16]"]),
     setting!("cluster_version", "", good: ["\"1.35\"", "'1.34'", "1.33", "\"1.36\"", "\"1.32\""],
         bad: ["\"1.25\"", "1.30.4", "1.3", "\"v1.35\"", "latest", "\"1.\"", "\"1.035\"", "35", "[\"1.35\"]", "\"\""]),
-    setting!("instance_types", "", good: ["[t3.medium]", "[m7i-flex.large, u-6tb1.metal]", "[\"t3.small\"]"],
-        bad: ["[]", "t3.medium", "[t3]", "[t3.medium, T3.large]", "[\"t3.medium; rm\"]", "[t3.nano]", "[t3.medium, [x]]",
+    setting!("instance_types", "", good: ["[t3.medium]", "[m7i-flex.large, u-6tb1.metal, g5.xlarge]", "[\"t3.small\"]", "[m7g.large, t4g.medium, a1.large, im4gn.large, c7gn.large]"],
+        bad: ["[]", "t3.medium", "[t3]", "[t3.medium, T3.large]", "[\"t3.medium; rm\"]", "[t3.nano]", "[t3.medium, [x]]", "[t3.medium, t4g.medium]", "[m7g.large, g4dn.xlarge]",
               "[a1.x, a1.x, a1.x, a1.x, a1.x, a1.x, a1.x, a1.x, a1.x, a1.x, a1.x, a1.x, a1.x, a1.x, a1.x, a1.x, a1.x, a1.x, a1.x, a1.x, a1.x]"]),
     setting!("capacity_type", "", good: ["SPOT", "ON_DEMAND"], bad: ["spot", "\"\"", "on-demand", "true", "[SPOT]"]),
     setting!("argocd_repository_url", "",
         good: ["git@github.com:acme/platform.git", "ssh://git@git.example.com:2222/a/b/c.git", "https://git.example.com/acme/platform"],
         bad: ["\"\"", "acme/platform", "http://github.com/acme/platform", "file:///etc/passwd", "https://user:secret@github.com/acme/platform",
               "ssh://github.com/acme/platform", "git@github.com", "https://github.com/", "https://github.com/acme", "git@github.com:acme/../etc",
+              "git@github.com:OWNER/REPOSITORY.git", "https://github.com/OWNER/REPOSITORY", "null", "http://user:secret@github.com/acme/platform",
               "git@-oProxyCommand=x:a/b", "\"git@github.com:acme/platform.git\\n\"", "'git@github.com:acme/$(id).git'",
               "ssh://git@host:0/a/b", "ssh://git@host:99999/a/b", "\"git@github.com:acme/pla tform.git\"", "[x]"]),
     setting!("access.administrators", REPOSITORY,
-        good: ["[]", "[arn:aws:iam::123456789012:role/team/admin]", "[arn:aws-cn:iam::123456789012:user/bob, 'arn:aws:iam::123456789012:root']"],
-        bad: ["admin", "[admin]", "[arn:aws:sts::123456789012:assumed-role/admin/alice]", "[arn:aws:iam::1234:role/x]",
+        good: ["[arn:aws:iam::123456789012:role/team/admin]", "[arn:aws:iam::123456789012:user/bob, 'arn:aws:iam::123456789012:root']"],
+        bad: ["[]", "admin", "[arn:aws-cn:iam::123456789012:user/bob]", "[admin]", "[arn:aws:sts::123456789012:assumed-role/admin/alice]", "[arn:aws:iam::1234:role/x]",
               "[arn:aws:s3:::bucket]", "[\"arn:aws:iam::123456789012:role/a b\"]", "[arn:aws:iam::123456789012:role/]", "{a: b}"]),
     setting!("network.nat_gateways", REPOSITORY, good: ["single", "per_az"], bad: ["none", "per-az", "2", "\"\""]),
     setting!("network.availability_zones", REPOSITORY, good: ["[eu-west-1a, eu-west-1b, eu-west-1c]"],
@@ -174,7 +175,8 @@ fn good_values_are_taken() {
     for setting in SETTINGS {
         for value in setting.good {
             let text = file(setting, value);
-            if let Err(diagnostics) = read(&text) {
+            let stem = if setting.path == "name" { value } else { "demo" };
+            if let Err(diagnostics) = read_as(stem, &text) {
                 panic!("{}: {value}\n{}", setting.path, diagnostics.render(false));
             }
         }
@@ -216,7 +218,8 @@ fn offending(text: &str) -> (u64, u64, String) {
         .as_array()
         .unwrap()
         .iter()
-        .find(|d| !d["line"].is_null())
+        .find(|d| d["message"] != "argocd_repository_url is missing")
+        .or(json.as_array().unwrap().first())
         .unwrap_or_else(|| panic!("no place for\n{text}{json:#}"));
     (
         first["line"].as_u64().unwrap(),
@@ -291,6 +294,8 @@ fn unknown_keys_name_the_nearest_known_one() {
         "backend:\n  type: s3\n  buckets: x\n",
         "sandbox:\n  node: 3\n",
         "argocd:\n  version: v3\n",
+        "x: 1\n",
+        "nme: demo\n",
     ] {
         shown.push_str(&read(text).unwrap_err().render(false));
         shown.push('\n');
@@ -405,20 +410,56 @@ fn the_defaults_are_those_of_the_documentation() {
 }
 
 #[test]
-fn an_environment_without_a_name_is_called_demo_and_says_so() {
-    let source = |path: &str| Source {
-        path: path.into(),
-        text: REPOSITORY.into(),
+fn an_environment_has_the_name_of_its_file() {
+    assert!(read_as("demo", REPOSITORY).unwrap().warnings.items.is_empty());
+    assert_eq!(environment(REPOSITORY).name.as_str(), "demo");
+    let mut shown = String::new();
+    for (stem, text) in [
+        ("prod", REPOSITORY.to_owned()),
+        (
+            "prod",
+            format!("# A copy\n{REPOSITORY}name: demo # of this\nregion: us-east-1\n"),
+        ),
+        ("Prod", format!("name: prod\n{REPOSITORY}")),
+        ("prod", format!("name: null\n{REPOSITORY}")),
+    ] {
+        let diagnostics = read_as(stem, &text).unwrap_err();
+        let _ = writeln!(shown, "{}", diagnostics.render(false));
+    }
+    insta::assert_snapshot!(shown);
+    // What stands in the way is told, and not that a name is missing.
+    let diagnostics = read_as("prod", &format!("{REPOSITORY}name: [prod]\n")).unwrap_err();
+    assert_eq!(diagnostics.items.len(), 1, "{}", diagnostics.render(false));
+}
+
+#[test]
+fn a_setting_that_is_missing_has_a_line_too() {
+    let place = |text: &str| {
+        let (line, column, _) = offending(text);
+        (line, column)
     };
-    assert!(
-        parse(source("environments/demo.yaml"), "demo", TODAY)
-            .unwrap()
-            .warnings
-            .items
-            .is_empty()
-    );
-    let loaded = parse(source("environments/prod.yaml"), "prod", TODAY).unwrap();
-    insta::assert_snapshot!(loaded.warnings.render(false));
+    assert_eq!(place("name: demo\nargocd_repository_url:\n"), (2, 1));
+    assert_eq!(place("name: demo\nargocd_repository_url: ~\n"), (2, 1));
+    assert_eq!(place("# A remark\n\nname: demo\nregion: eu-west-1\n"), (3, 1));
+    assert_eq!(place(""), (1, 1));
+}
+
+#[test]
+fn principals_are_of_the_partition_of_the_region() {
+    for (region, partition) in [
+        ("eu-west-1", "aws"),
+        ("cn-north-1", "aws-cn"),
+        ("us-gov-west-1", "aws-us-gov"),
+        ("us-iso-east-1", "aws-iso"),
+        ("us-isob-east-1", "aws-iso-b"),
+    ] {
+        for named in ["aws", "aws-cn", "aws-us-gov", "aws-iso", "aws-iso-b"] {
+            let text = format!(
+                "{REPOSITORY}region: {region}\naccess:\n  administrators: ['arn:{named}:iam::123456789012:role/x']\n"
+            );
+            assert_eq!(read(&text).is_ok(), named == partition, "{named} in {region}");
+        }
+    }
 }
 
 #[test]
@@ -509,12 +550,44 @@ fn a_deep_or_huge_file_is_refused_without_a_crash() {
 
 #[test]
 fn a_secret_in_a_url_is_not_repeated() {
-    for text in [
-        "argocd_repository_url: https://user:hunter2@github.com/acme/platform\n".to_owned(),
-        format!("{REPOSITORY}git:\n  api_url: https://user:hunter2@git.example.com\n"),
-    ] {
+    let mut texts: Vec<String> = [
+        "https://user:hunter2@github.com/acme/platform",
+        "http://user:hunter2@github.com/acme/platform",
+        "https://hunter2@github.com/acme/platform",
+        "ssh://git:hunter2@github.com/acme/platform",
+        "https://user:12/hunter2@github.com/acme/platform",
+        "user:hunter2@github.com:acme/platform",
+        "\"https://user:hunter2@github.com/acme/plat form\"",
+    ]
+    .iter()
+    .map(|url| format!("argocd_repository_url: {url}\n"))
+    .collect();
+    texts.extend(
+        [
+            "https://user:hunter2@git.example.com",
+            "ftp://user:hunter2@git.example.com",
+        ]
+        .map(|url| format!("{REPOSITORY}git:\n  api_url: {url}\n")),
+    );
+    texts.push(format!(
+        "{REPOSITORY}images:\n  registry: https://user:hunter2@ghcr.io/acme\n"
+    ));
+    // Another mistake shows the line as well.
+    texts.push("argocd_repository_url: [https://user:hunter2@github.com/acme/platform]\n".to_owned());
+    for text in texts {
         let diagnostics = read(&text).unwrap_err();
-        assert!(!diagnostics.items[0].message.contains("hunter2"));
+        let json = serde_json::to_string(&diagnostics.to_json()).unwrap();
+        for shown in [diagnostics.render(false), diagnostics.render(true), json] {
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+        let url = text.lines().next().unwrap();
+        if url.contains("hunter2") && !url.contains('[') {
+            assert!(
+                diagnostics.items[0].message.contains("credentials"),
+                "{}",
+                diagnostics.render(false)
+            );
+        }
     }
 }
 

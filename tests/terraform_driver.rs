@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mfsre::child::ChildEnvironment;
+use mfsre::error::ErrorKind;
 use mfsre::terraform::{Flavour, Program, ProviderMirror, TerraformError, TerraformEvent, Workspace};
 use mfsre::workflow::Cancellation;
 
@@ -477,6 +478,56 @@ async fn a_failure_without_events_shows_the_end_of_what_was_printed() {
     assert!(
         causes[0].starts_with("line 10\n") && causes[0].ends_with("line 29"),
         "{causes:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_damaged_state_is_told_as_one_and_not_as_somebody_elses_lock() {
+    for (damaged, next) in [
+        ("{\"version\": 4, \"terr", "terraform.tfstate.backup"),
+        ("{\"version\": 99}", "a newer program"),
+    ] {
+        let module = Module::new(TWO);
+        let workspace = module.workspace().await;
+        workspace.init(&never()).await.unwrap();
+        std::fs::write(module.path("root/terraform.tfstate"), damaged).unwrap();
+        let planned = workspace.plan("up", false, &never(), |_| {}).await;
+        let error = mfsre::error::Error::from(planned.unwrap_err());
+        assert_eq!(error.kind, ErrorKind::Failed, "{}", error.render(false));
+        assert!(error.hints[0].contains(next), "{}", error.render(false));
+        assert!(
+            !error.render(false).contains("somebody else"),
+            "{}",
+            error.render(false)
+        );
+        let listed = mfsre::error::Error::from(workspace.state_list(&never()).await.unwrap_err());
+        assert!(listed.hints[0].contains(next), "{}", listed.render(false));
+    }
+}
+
+#[tokio::test]
+async fn a_lock_is_somebody_elses_where_terraform_names_its_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = async |detail: &str| {
+        let line = format!(
+            r#"{{"type":"diagnostic","diagnostic":{{"severity":"error","summary":"Error acquiring the state lock","detail":"{detail}"}}}}"#
+        );
+        let workspace = scripted(dir.path(), &format!("printf '%s\\n' '{line}'; exit 1")).await;
+        mfsre::error::Error::from(workspace.plan("up", false, &never(), |_| {}).await.unwrap_err())
+    };
+    let held = told(r"Error message: resource temporarily unavailable\nLock Info:\n  ID: 1\n  Who: alice@host").await;
+    assert_eq!(held.kind, ErrorKind::Locked, "{}", held.render(false));
+    assert!(
+        held.hints[0].contains("somebody else is at work"),
+        "{}",
+        held.render(false)
+    );
+    let denied = told("Error message: AccessDenied").await;
+    assert_eq!(denied.kind, ErrorKind::Failed, "{}", denied.render(false));
+    assert!(
+        denied.hints[0].contains("cannot lock its state"),
+        "{}",
+        denied.render(false)
     );
 }
 

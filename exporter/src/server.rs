@@ -77,7 +77,7 @@ pub(crate) async fn serve(listener: TcpListener, app: Arc<App>, mut stop: watch:
         let mut stop = stop.clone();
         tokio::spawn(async move {
             let _permit = permit;
-            let service = service_fn(move |request| answer(Arc::clone(&app), request));
+            let service = service_fn(move |request| answer(Arc::clone(&app), Asked::from(request)));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
@@ -107,33 +107,52 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn answer(app: Arc<App>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let headers = request.headers();
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+/// What counts of a request. The request itself is a part of its connection's buffer: to hold it until the answer is there
+/// would make hyper take a second one.
+struct Asked {
+    reads: bool,
+    path: String,
+    query: String,
+    format: Format,
+    coding: Coding,
+}
+
+impl From<Request<Incoming>> for Asked {
+    fn from(request: Request<Incoming>) -> Self {
+        let headers = request.headers();
+        Self {
+            reads: matches!(*request.method(), Method::GET | Method::HEAD),
+            path: request.uri().path().to_owned(),
+            query: request.uri().query().unwrap_or("").to_owned(),
+            format: negotiate(header(headers, &ACCEPT)),
+            coding: negotiate_coding(header(headers, &ACCEPT_ENCODING)),
+        }
+    }
+}
+
+async fn answer(app: Arc<App>, asked: Asked) -> Result<Response<Full<Bytes>>, Infallible> {
+    if !asked.reads {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered\n");
         response
             .headers_mut()
             .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return Ok(response);
     }
-    Ok(match request.uri().path() {
+    let Asked { format, coding, .. } = asked;
+    Ok(match asked.path.as_str() {
         "/metrics" => {
-            let format = negotiate(header(headers, &ACCEPT));
             let mut encoder = Encoder::new(format, 4096);
             app.board.write(&mut encoder);
             app.telemetry.write(&mut encoder);
-            exposition(headers, format, encoder.finish())
+            exposition(coding, format, encoder.finish())
         }
-        "/probe" => {
-            let format = negotiate(header(headers, &ACCEPT));
-            match app.prober.probe(request.uri().query().unwrap_or(""), format).await {
-                Ok(text) => exposition(headers, format, text),
-                Err(error) => {
-                    tracing::debug!("a probe failed: {error}");
-                    plain(status(&error), format!("{error}\n"))
-                }
+        "/probe" => match app.prober.probe(&asked.query, format).await {
+            Ok(text) => exposition(coding, format, text),
+            Err(error) => {
+                tracing::debug!("a probe failed: {error}");
+                plain(status(&error), format!("{error}\n"))
             }
-        }
+        },
         "/healthz" => plain(StatusCode::OK, "ok\n"),
         "/readyz" if app.ready.load(Ordering::Relaxed) => plain(StatusCode::OK, "ok\n"),
         "/readyz" => plain(
@@ -170,8 +189,8 @@ fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
     response
 }
 
-fn exposition(request: &HeaderMap, format: Format, text: String) -> Response<Full<Bytes>> {
-    let compressed = match negotiate_coding(header(request, &ACCEPT_ENCODING)) {
+fn exposition(coding: Coding, format: Format, text: String) -> Response<Full<Bytes>> {
+    let compressed = match coding {
         Coding::Gzip if text.len() >= MIN_COMPRESSED => gzip(text.as_bytes()),
         Coding::Gzip | Coding::Identity => None,
     };

@@ -326,7 +326,10 @@ fn a_shutdown_lets_requests_end_and_takes_no_new_ones() {
     assert_eq!(under_way.join().unwrap().status, 200);
     assert!(exporter.wait().success());
     assert!(TcpStream::connect(address).is_err());
-    assert_eq!(exporter.log().last().unwrap()["message"], "stopped");
+    // The process may end before the test has read its last line.
+    eventually("it says that it stopped", || {
+        (exporter.log().last()?["message"] == "stopped").then_some(())
+    });
     drop(idle);
 }
 
@@ -525,6 +528,57 @@ fn the_documentation_is_right() {
         assert!(
             documentation.contains(&format!("`{reason}`")),
             "{reason} is not in docs/exporter.md"
+        );
+    }
+}
+
+#[test]
+fn the_documentation_s_paths_find_what_they_should() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/exporter.md");
+    let documentation = std::fs::read_to_string(path).unwrap();
+    let mut blocks = documentation.split("```yaml\n").skip(1);
+    let block = blocks.find(|block| block.starts_with("- ")).unwrap();
+    let examples = [
+        (
+            "app_processes",
+            r#"{"applications": {"shop": {"processes": {"running": 3}}}}"#,
+            r#"app_processes{application="shop"} 3"#,
+        ),
+        (
+            "store_online",
+            r#"[{"name": "Oxford", "online": true, "properties": [{"key": "customer", "value": "G"}]}]"#,
+            r#"store_online{customer="G",store="Oxford"} 1"#,
+        ),
+        (
+            "services_down",
+            r#"{"components": [{"status": "DOWN"}, {"status": "UP"}]}"#,
+            "services_down 1",
+        ),
+        ("kp_index", r#"[["2024-09-16", 2], ["2024-09-17", 3]]"#, "kp_index 3"),
+        (
+            "user_seen_seconds",
+            r#"[{"name": "ann", "last_activity_on": "2024-09-17T10:00:00+02:00"}]"#,
+            r#"user_seen_seconds{user="ann"} 1726560000"#,
+        ),
+    ];
+    let block = format!("\n{}", block.split("```").next().unwrap());
+    let metrics: Vec<&str> = block.split("\n- ").skip(1).collect();
+    assert_eq!(metrics.len(), examples.len());
+    for (metric, (name, document, sample)) in metrics.into_iter().zip(examples) {
+        assert!(metric.contains(&format!("name: {name}")), "{metric}");
+        let metric = format!("- {metric}").replace('\n', "\n      ");
+        let (dir, config) = file(
+            "exporter.yaml",
+            &format!("modules:\n  default:\n    metrics:\n      {metric}\n"),
+        );
+        let path = dir.path().join("document.json");
+        std::fs::write(&path, document).unwrap();
+        let output = run(&["check", "--mapping", &config, path.to_str().unwrap()]);
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            printed.lines().any(|line| line == sample),
+            "{printed}{}",
+            String::from_utf8_lossy(&output.stderr)
         );
     }
 }

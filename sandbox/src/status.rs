@@ -7,6 +7,9 @@ use url::Url;
 
 use crate::StartedBy;
 
+/// How every part has ended that has lost its supervisor.
+pub(crate) const SUPERVISOR_ENDED: &str = "the supervisor has ended";
+
 /// A running sandbox: the addresses and files that other programs need, and each part's health.
 ///
 /// Serialised it holds the sandbox's own credentials, which open nothing outside it.
@@ -67,6 +70,23 @@ impl Status {
         platform
             .into_iter()
             .all(|part| matches!(part.health, Health::Healthy | Health::Stopped))
+    }
+
+    /// The parts that have ended and are not started again, without which the platform does not work: none of Argo CD's
+    /// processes and of the pods, which a kubelet would start again.
+    pub fn lost(&self) -> impl Iterator<Item = &Part> {
+        self.parts.iter().filter(|part| {
+            let again = part.pod.is_some() || part.name.starts_with("argocd-");
+            !again && matches!(part.health, Health::Crashed { .. })
+        })
+    }
+
+    /// Whether the supervisor has ended, and everything with it: the next start cleans up and begins anew.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.parts
+            .iter()
+            .any(|part| matches!(&part.health, Health::Crashed { exit, .. } if exit == SUPERVISOR_ENDED))
     }
 
     /// Whether no part has crashed and none is still starting. Parts that nobody asked for yet (Argo CD's) do not count.

@@ -1,6 +1,5 @@
-//! The whole platform on this machine: real processes, from start to stop. Behind the feature `e2e`, because the first
-//! run fetches or builds the programs, and each run takes some seconds and 1.5 GB of memory.
-#![cfg(feature = "e2e")]
+//! The whole platform on this machine: real processes, from start to stop. The first run fetches or builds the
+//! programs, and each run takes some seconds and 1.5 GB of memory.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 mod support;
@@ -15,6 +14,7 @@ use support::{Cluster, Recorder, Sandbox, eventually, git, processes_of};
 const ARGO_CD: [&str; 3] = ["argocd-server", "argocd-repo-server", "argocd-application-controller"];
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "brings up a platform: `cargo xtask test` runs it"]
 async fn a_platform_starts_runs_argo_cd_and_leaves_nothing() {
     let sandbox = Sandbox::new();
     let progress = Recorder::default();
@@ -235,6 +235,7 @@ async fn a_crash_is_reported_by_name(sandbox: &Sandbox) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "brings up a platform: `cargo xtask test` runs it"]
 async fn two_sandboxes_live_side_by_side_and_nothing_survives_a_killed_supervisor() {
     let (one, other) = (Sandbox::new(), Sandbox::new());
     let (progress, silent) = (Recorder::default(), Recorder::default());
@@ -276,6 +277,7 @@ async fn two_sandboxes_live_side_by_side_and_nothing_survives_a_killed_superviso
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "brings up a platform: `cargo xtask test` runs it"]
 async fn a_taken_git_port_is_named_and_leaves_nothing() {
     let sandbox = Sandbox::new();
     let _taken = std::net::TcpListener::bind(sandbox.git_address()).unwrap();

@@ -135,10 +135,15 @@ impl AwsError {
                 "AWS has a disturbance (https://health.aws.amazon.com): wait some minutes and run the same command again; what was done stands"
             }
             None if message.contains("credentials") || message.contains("identity") => {
-                "no AWS credentials were found: set AWS_PROFILE or sign in (aws sso login)"
+                return Some(match std::env::var("AWS_PROFILE") {
+                    Ok(profile) if !profile.is_empty() => format!(
+                        "the profile {profile} (AWS_PROFILE) gives no AWS credentials: `aws configure list-profiles` names those there are; sign in to it (aws sso login) or set another"
+                    ),
+                    _ => "no AWS credentials were found: set AWS_PROFILE or sign in (aws sso login)".to_owned(),
+                });
             }
             None if self.unanswered => {
-                "check the network, AWS_REGION and AWS_ENDPOINT_URL, and run the same command again; what was done stands"
+                "check the network and AWS_ENDPOINT_URL, and run the same command again; what was done stands"
             }
             _ => return None,
         };

@@ -58,7 +58,7 @@ pub enum Command {
         /// Git repository that Argo CD reads
         #[arg(long, value_name = "URL")]
         repository: Option<String>,
-        /// Environment to write; may be given more than once [default: demo]
+        /// Environment to write, `sandbox` for the local platform; may be given more than once [default: those that are there, or else demo]
         #[arg(long, value_name = "NAME")]
         environment: Vec<String>,
         /// Write the workflows of a pipeline, and a service with its Dockerfile to begin with
@@ -155,7 +155,7 @@ pub enum Command {
         #[arg(value_name = "ENV")]
         environment: String,
     },
-    /// Secrets
+    /// Show a credential that mfsre keeps
     #[command(subcommand)]
     Secrets(Secrets),
     /// The local platform of a sandbox environment

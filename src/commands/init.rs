@@ -11,7 +11,6 @@ pub(super) fn run(session: &Session, repository: Option<String>, environments: V
         Some(dir) => dir.clone(),
         None => std::env::current_dir().or_cannot(|| "find the current folder".into())?,
     };
-    let missing_url = repository.is_none();
     let summary = init(
         &root,
         &InitOptions {
@@ -31,15 +30,16 @@ pub(super) fn run(session: &Session, repository: Option<String>, environments: V
     list(&mut text, "written", &summary.written);
     list(&mut text, "kept", &summary.kept);
     let _ = writeln!(text);
-    if missing_url {
-        let _ = writeln!(
-            text,
-            "next: set argocd_repository_url and access.administrators in environments/{first}.yaml, then run `mfsre up {first}`"
-        );
+    for note in &summary.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
+    if summary.missing.is_empty() {
+        let _ = writeln!(text, "next: run `mfsre up {first}`");
     } else {
         let _ = writeln!(
             text,
-            "next: set access.administrators in environments/{first}.yaml, then run `mfsre up {first}`"
+            "next: set {} in environments/{first}.yaml, then run `mfsre up {first}`",
+            summary.missing.join(" and ")
         );
     }
     if ci == Ci::Github {

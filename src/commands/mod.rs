@@ -22,7 +22,7 @@ mod validate;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser as _};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::cli::{Backend, Cli, Command, Rotate, Sandbox, Secrets};
@@ -38,7 +38,11 @@ const CHANGES: u8 = 2;
 #[must_use]
 pub fn main() -> ExitCode {
     without_core_dumps();
-    let cli = match Cli::try_parse() {
+    let parsed = Cli::command()
+        .color(color_of_help())
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => return not_understood(&error),
     };
@@ -57,6 +61,7 @@ pub fn main() -> ExitCode {
         } else {
             i8::try_from(cli.global.verbose).unwrap_or(i8::MAX)
         },
+        warnings: std::sync::Arc::default(),
     };
     let name = cli.command.name();
     let environment = cli.command.environment().map(str::to_owned);
@@ -80,6 +85,25 @@ pub fn main() -> ExitCode {
             printer.error(name, environment.as_deref(), &error);
             ExitCode::from(error.kind.exit_code())
         }
+    }
+}
+
+/// The choice of colour for help and for what is not understood, which are printed before the command line has been read.
+fn color_of_help() -> clap::ColorChoice {
+    let arguments: Vec<String> = std::env::args_os()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .take_while(|argument| argument != "--")
+        .collect();
+    let mut pairs = arguments.iter().zip(arguments.iter().skip(1).map(Some).chain([None]));
+    let flag = pairs.find_map(|(argument, next)| match argument.strip_prefix("--color") {
+        Some("") => next.cloned(),
+        Some(value) => value.strip_prefix('=').map(str::to_owned),
+        None => None,
+    });
+    match flag.or_else(|| std::env::var("MFSRE_COLOR").ok()).as_deref() {
+        Some("always") => clap::ColorChoice::Always,
+        Some("never") => clap::ColorChoice::Never,
+        _ => clap::ColorChoice::Auto,
     }
 }
 

@@ -16,6 +16,7 @@ pub(super) async fn run(session: &Session, name: &str, out: Option<PathBuf>, det
     let reporter = context.reporter.clone();
     let (plan, json) = plan(&mut context, out.is_some(), Progress::new(reporter.as_ref(), "plan")).await?;
     let mut rows = Vec::new();
+    let mut changes = Vec::new();
     for change in json["resource_changes"].as_array().into_iter().flatten() {
         let actions: Vec<&str> = change["change"]["actions"]
             .as_array()
@@ -23,17 +24,12 @@ pub(super) async fn run(session: &Session, name: &str, out: Option<PathBuf>, det
             .flatten()
             .filter_map(Value::as_str)
             .collect();
-        let mark = match actions.as_slice() {
-            ["no-op"] | ["read"] => continue,
-            ["create"] => "+",
-            ["update"] => "~",
-            ["delete"] => "-",
-            _ => "±",
+        let Some((sign, action)) = action(&actions) else {
+            continue;
         };
-        rows.push(vec![
-            mark.to_owned(),
-            change["address"].as_str().unwrap_or_default().to_owned(),
-        ]);
+        let address = change["address"].as_str().unwrap_or_default();
+        rows.push(vec![sign.to_owned(), address.to_owned()]);
+        changes.push(json!({ "action": action, "address": address }));
     }
     let mut text = table(&rows, 2);
     let counts = plan.counts;
@@ -56,10 +52,21 @@ pub(super) async fn run(session: &Session, name: &str, out: Option<PathBuf>, det
         "add": counts.add,
         "change": counts.change,
         "destroy": counts.destroy,
-        "resource_changes": rows.iter().map(|r| json!({ "action": r[0], "address": r[1] })).collect::<Vec<_>>(),
+        "resource_changes": changes,
     });
     session.printer.result("plan", Some(name), &text, &body)?;
     Ok(if detailed && plan.has_changes { CHANGES } else { 0 })
+}
+
+/// What happens to a resource, as a sign for people and as a word for programs; `None` where nothing does.
+fn action(actions: &[&str]) -> Option<(&'static str, &'static str)> {
+    match actions {
+        ["no-op"] | ["read"] => None,
+        ["create"] => Some(("+", "create")),
+        ["update"] => Some(("~", "update")),
+        ["delete"] => Some(("-", "delete")),
+        _ => Some(("±", "replace")),
+    }
 }
 
 /// Copies a file that only its owner may read.
@@ -72,4 +79,20 @@ fn copy_private(from: &std::path::Path, to: &std::path::Path) -> std::io::Result
         .mode(0o600)
         .open(to)?;
     std::io::copy(&mut std::fs::File::open(from)?, &mut target).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_get_words_and_people_get_signs() {
+        assert_eq!(action(&["no-op"]), None);
+        assert_eq!(action(&["create"]), Some(("+", "create")));
+        assert_eq!(action(&["update"]), Some(("~", "update")));
+        assert_eq!(action(&["delete"]), Some(("-", "delete")));
+        for order in [["delete", "create"], ["create", "delete"]] {
+            assert_eq!(action(&order), Some(("±", "replace")));
+        }
+    }
 }

@@ -9,7 +9,7 @@ use crate::cli::Global;
 use crate::config::{Environment, Project};
 use crate::error::{IoContext as _, Result};
 use crate::ops::{Context, Options};
-use crate::ui::{Console, Printer, Prompt};
+use crate::ui::{Console, OutputFormat, Printer, Prompt};
 use crate::workflow::Cancellation;
 
 /// What every command needs.
@@ -38,9 +38,17 @@ impl Session {
     /// Loads an environment and shows its warnings.
     pub(super) fn environment(&self, project: &Project, name: &str) -> Result<Environment> {
         let loaded = project.load(name, self.today)?;
-        if !loaded.warnings.items.is_empty() && self.printer.format == crate::ui::OutputFormat::Text {
-            self.printer
-                .diagnostic(&loaded.warnings.render(self.printer.color_stderr()));
+        match self.printer.format {
+            OutputFormat::Text => self
+                .printer
+                .diagnostic(&loaded.warnings.render(self.printer.color_stderr())),
+            OutputFormat::Json => self.printer.remember(
+                loaded
+                    .warnings
+                    .to_json()
+                    .into_iter()
+                    .filter_map(|diagnostic| serde_json::to_value(diagnostic).ok()),
+            ),
         }
         Ok(loaded.environment)
     }

@@ -10,6 +10,8 @@ pub(super) async fn run(session: &Session, name: &str) -> Result<u8> {
     let mut context = session.context(name, |_| {})?;
     let report = status(&mut context).await?;
     let cluster = &report.cluster;
+    // What was not asked is not told as missing.
+    let asked = report.sandbox.is_empty() || cluster.state != "unknown";
     let mut rows = vec![vec![
         "cluster".to_owned(),
         format!(
@@ -27,6 +29,7 @@ pub(super) async fn run(session: &Session, name: &str) -> Result<u8> {
     if let Some(problem) = &cluster.problem {
         rows.push(vec![String::new(), problem.clone()]);
     }
+    let none = if asked { "none" } else { "unknown" };
     let credentials = &report.credentials;
     let made = |since: &str, days: Option<i64>| format!("made {since}, {}", days_old(days.unwrap_or_default()));
     rows.push(vec![
@@ -34,7 +37,7 @@ pub(super) async fn run(session: &Session, name: &str) -> Result<u8> {
         credentials
             .password_since
             .as_ref()
-            .map_or_else(|| "none".into(), |since| made(since, credentials.password_age_days)),
+            .map_or_else(|| none.into(), |since| made(since, credentials.password_age_days)),
     ]);
     if let Some(since) = &credentials.password_pending_since {
         rows.push(vec![
@@ -52,8 +55,14 @@ pub(super) async fn run(session: &Session, name: &str) -> Result<u8> {
         credentials
             .deploy_key
             .as_ref()
-            .map_or_else(|| "none".into(), |k| format!("{k}{registered}")),
+            .map_or_else(|| none.into(), |k| format!("{k}{registered}")),
     ]);
+    if let Some(problem) = &credentials.deploy_key_problem {
+        rows.push(vec![
+            String::new(),
+            format!("whether the git host knows it is unknown: {problem}"),
+        ]);
+    }
     if let Some(since) = &credentials.deploy_key_since {
         rows.push(vec![String::new(), made(since, credentials.deploy_key_age_days)]);
     }
@@ -92,6 +101,9 @@ pub(super) async fn run(session: &Session, name: &str) -> Result<u8> {
             }
         }
     }
+    if !asked {
+        let _ = writeln!(text, "\n{}", way_out(name, &report.sandbox));
+    }
     let _ = writeln!(
         text,
         "\n{name} is {}",
@@ -108,4 +120,14 @@ pub(super) async fn run(session: &Session, name: &str) -> Result<u8> {
     } else {
         ErrorKind::Unhealthy.exit_code()
     })
+}
+
+/// What to do about a sandbox behind which nothing can be asked.
+fn way_out(name: &str, sandbox: &[String]) -> String {
+    if sandbox.iter().any(|part| part == "not running") {
+        return format!("`mfsre up {name}` starts it");
+    }
+    format!(
+        "`mfsre sandbox status {name}` has the ends of the logs; `mfsre sandbox stop {name}` ends the platform and forgets everything on it, and `mfsre up {name}` starts it anew"
+    )
 }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde_json::json;
@@ -12,10 +12,12 @@ use crate::ui::OutputFormat;
 pub(super) fn run(session: &Session, environments: Vec<String>) -> Result<u8> {
     let project = session.project()?;
     let names = if environments.is_empty() {
-        project.environments()?
+        project.candidates()?
     } else {
         environments
     };
+    let mut seen = BTreeSet::new();
+    let names: Vec<String> = names.into_iter().filter(|name| seen.insert(name.clone())).collect();
     if names.is_empty() {
         return Err(
             Error::new(ErrorKind::Configuration, "environments/ holds no environment")
@@ -25,18 +27,9 @@ pub(super) fn run(session: &Session, environments: Vec<String>) -> Result<u8> {
     let mut text = String::new();
     let mut reports = Vec::new();
     let mut ok = true;
-    let mut taken: BTreeMap<String, String> = BTreeMap::new();
     for name in &names {
         let (found, valid) = match project.load(name, session.today) {
             Ok(loaded) => {
-                let key = format!("{} in {}", loaded.environment.name, loaded.environment.region);
-                if let Some(other) = taken.insert(key.clone(), name.clone()) {
-                    return Err(Error::new(
-                        ErrorKind::Configuration,
-                        format!("environments/{other}.yaml and environments/{name}.yaml are both called {key}"),
-                    )
-                    .hint("give each its own name: everything on AWS is named after it"));
-                }
                 let blueprint = check_blueprint(&project, &loaded.environment)?;
                 let valid = blueprint.is_empty();
                 let mut found = vec![loaded.warnings];

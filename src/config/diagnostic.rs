@@ -6,6 +6,8 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
+use crate::model::without_credentials;
+
 /// A file's name and text, for showing what is wrong in it.
 #[derive(Debug, Clone)]
 pub struct Source {
@@ -57,7 +59,7 @@ pub struct DiagnosticJson<'a> {
     file: &'a str,
     line: Option<usize>,
     column: Option<usize>,
-    text: Option<&'a str>,
+    text: Option<String>,
     hint: Option<&'a str>,
 }
 
@@ -72,6 +74,7 @@ impl Diagnostics {
     #[must_use]
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        let text = without_credentials(&self.source.text);
         let mut out = String::new();
         for (i, item) in self.items.iter().enumerate() {
             if i > 0 {
@@ -84,7 +87,7 @@ impl Diagnostics {
             let title = level.primary_title(item.message.as_str());
             let group = match &item.span {
                 Some(span) => title.element(
-                    Snippet::source(self.source.text.as_str())
+                    Snippet::source(text.as_str())
                         .path(self.source.path.as_str())
                         .annotation(AnnotationKind::Primary.span(span.clone()).label(item.label.as_str())),
                 ),
@@ -115,7 +118,11 @@ impl Diagnostics {
                     file: &self.source.path,
                     line: place.map(|p| p.0),
                     column: place.map(|p| p.1),
-                    text: d.span.clone().and_then(|s| self.source.text.get(s)),
+                    text: d
+                        .span
+                        .clone()
+                        .and_then(|s| self.source.text.get(s))
+                        .map(without_credentials),
                     hint: d.hint.as_deref(),
                 }
             })

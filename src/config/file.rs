@@ -19,7 +19,7 @@ type Texts = Option<Vec<Spanned<String>>>;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnvironmentFile {
-    /// Name of the environment; every physical name on AWS begins with it.
+    /// Name of the environment, which is that of its file; every physical name on AWS begins with it.
     #[schemars(with = "Option<EnvironmentName>", extend("default" = "demo"))]
     pub name: Text,
     /// AWS region.
@@ -82,7 +82,7 @@ pub struct EnvironmentFile {
 pub struct AccessFile {
     /// IAM users and roles that get cluster-admin by an access entry; whoever runs `up` must be among them.
     #[schemars(with = "Option<Vec<PrincipalArn>>")]
-    pub administrators: Texts,
+    pub administrators: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 /// Network layout.

@@ -24,6 +24,8 @@ pub enum ProjectError {
         name: String,
         /// The file looked for.
         path: PathBuf,
+        /// Whether one is there that ends in `.yml`.
+        other_ending: bool,
         /// The environments that are there.
         known: Vec<String>,
     },
@@ -79,6 +81,18 @@ impl Project {
     /// # Errors
     /// The folder cannot be read.
     pub fn environments(&self) -> Result<Vec<String>, ProjectError> {
+        self.files(&["yaml"])
+    }
+
+    /// Besides [`environments`](Self::environments) the files that end in `.yml`, which [`load`](Self::load) refuses.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn candidates(&self) -> Result<Vec<String>, ProjectError> {
+        self.files(&["yaml", "yml"])
+    }
+
+    fn files(&self, endings: &[&str]) -> Result<Vec<String>, ProjectError> {
         let dir = self.root.join("environments");
         let unreadable = |source| ProjectError::Unreadable {
             path: dir.clone(),
@@ -87,13 +101,16 @@ impl Project {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&dir).map_err(unreadable)? {
             let path = entry.map_err(unreadable)?.path();
-            if path.extension().is_some_and(|e| e == "yaml")
+            if path
+                .extension()
+                .is_some_and(|e| endings.iter().any(|ending| e == *ending))
                 && let Some(stem) = path.file_stem().and_then(|s| s.to_str())
             {
                 names.push(stem.to_owned());
             }
         }
         names.sort();
+        names.dedup();
         Ok(names)
     }
 
@@ -109,6 +126,7 @@ impl Project {
             return Err(ProjectError::NoEnvironment {
                 name: name.to_owned(),
                 path: relative.into(),
+                other_ending: well_formed && path.with_extension("yml").exists(),
                 known: self.environments()?,
             });
         }

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::file::EnvironmentFile;
 use super::{Diagnostic, Diagnostics, Severity, Source};
-use crate::model::{Invalid, Scalar};
+use crate::model::{Invalid, Scalar, credentials, without_credentials};
 
 /// So many mistakes of form are told at once; a file that has more is none of ours.
 const MOST_MISTAKES_OF_FORM: usize = 20;
@@ -55,6 +55,17 @@ fn without_entry(text: &str, start: usize) -> Option<String> {
     Some(format!("{}{blank}{}", &text[..begin], &text[begin + entry..]))
 }
 
+/// Whether two words are alike: one is an abbreviation or part of the other, or no more than a third of the letters differ.
+fn is_near(distance: usize, known: &str, written: &str) -> bool {
+    let part = written.len() >= 4 && (known.starts_with(written) || written.starts_with(known));
+    part || distance * 3 <= known.len().max(written.len())
+}
+
+/// Whether a line sets nothing.
+fn nothing_written(line: &str) -> bool {
+    matches!(line.trim(), "" | "---" | "...") || line.trim().starts_with('#')
+}
+
 /// Collects the mistakes of one file while it is read.
 pub(super) struct Reader {
     source: Source,
@@ -85,8 +96,6 @@ impl Reader {
     pub(super) fn file(&mut self) -> Option<EnvironmentFile> {
         let mut text = self.source.text.clone();
         loop {
-            let nothing_written =
-                |line: &str| matches!(line.trim(), "" | "---" | "...") || line.trim().starts_with('#');
             if text.lines().all(nothing_written) {
                 return Some(EnvironmentFile::default());
             }
@@ -150,7 +159,7 @@ impl Reader {
         let span = location.and_then(|l| self.range(l));
         self.items.push(Diagnostic {
             severity,
-            message: invalid.message,
+            message: without_credentials(&invalid.message),
             span,
             label: invalid.label,
             hint: invalid.hint,
@@ -159,6 +168,35 @@ impl Reader {
 
     pub(super) fn error(&mut self, at: Location, invalid: Invalid) {
         self.add(Severity::Error, Some(at), invalid);
+    }
+
+    /// Tells that the setting `key` at the file's top has no value: at the key where it stands, else where the settings begin.
+    pub(super) fn missing(&mut self, key: &str, invalid: Invalid) {
+        let mut start = 0;
+        let mut place = None;
+        for line in self.source.text.split_inclusive('\n') {
+            let bare = line.trim_start_matches('\u{feff}');
+            let begin = start + line.len() - bare.len();
+            let is_key = bare
+                .strip_prefix(key)
+                .is_some_and(|rest| rest.trim_start().starts_with(':'));
+            if is_key {
+                place = Some(begin..begin + key.len());
+                break;
+            }
+            let bare = bare.trim_end();
+            if place.is_none() && !nothing_written(bare) {
+                place = Some(begin..begin + bare.len());
+            }
+            start += line.len();
+        }
+        self.items.push(Diagnostic {
+            severity: Severity::Error,
+            message: invalid.message,
+            span: Some(place.unwrap_or(0..0)),
+            label: invalid.label,
+            hint: invalid.hint,
+        });
     }
 
     fn yaml_error(&mut self, error: &YamlError) {
@@ -170,7 +208,7 @@ impl Reader {
                     .iter()
                     .map(|k| (strsim::damerau_levenshtein(k, field), *k))
                     .min()
-                    .filter(|(distance, k)| *distance <= 3.max(k.len() / 3));
+                    .filter(|(distance, k)| is_near(*distance, k, field));
                 let hint = match nearest {
                     Some((_, key)) => format!("did you mean {key:?}?"),
                     None => format!("known here: {}", known.join(", ")),
@@ -253,18 +291,16 @@ impl Reader {
 
     pub(super) fn url(&mut self, field: Option<&Spanned<String>>) -> Option<Url> {
         let field = field?;
+        if credentials(&field.value).is_some() {
+            self.error(
+                field.referenced,
+                Invalid::new("the URL carries credentials", "credentials in a URL")
+                    .hint("remove them: the file is committed"),
+            );
+            return None;
+        }
         match Url::parse(&field.value) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => {
-                if url.password().is_some() || !url.username().is_empty() {
-                    self.error(
-                        field.referenced,
-                        Invalid::new("the URL carries credentials", "credentials in a URL")
-                            .hint("remove them: the file is committed"),
-                    );
-                    return None;
-                }
-                Some(url)
-            }
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.host().is_some() => Some(url),
             _ => {
                 self.error(
                     field.referenced,

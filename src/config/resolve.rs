@@ -14,8 +14,8 @@ use super::{
     Source, SupportType, Terraform,
 };
 use crate::model::{
-    CapacityType, ClusterVersion, EnvironmentName, Invalid, Names, RepositoryUrl, Support, Transport, VersionCalendar,
-    VpcCidr,
+    CapacityType, ClusterVersion, EnvironmentName, InstanceType, Invalid, Names, PrincipalArn, Region, RepositoryUrl,
+    Scalar as _, Support, Transport, VersionCalendar, VpcCidr,
 };
 
 /// CloudWatch's retention periods in days
@@ -67,18 +67,7 @@ impl Reader {
         today: Date,
         project: Option<&Path>,
     ) -> Option<Environment> {
-        let name: Option<EnvironmentName> = self.default_text(file.name.as_ref(), "demo");
-        if file.name.is_none() && stem != "demo" {
-            self.add(
-                Severity::Warning,
-                None,
-                Invalid::new(
-                    format!("no name is set, so this environment is called demo, not {stem}"),
-                    "",
-                )
-                .hint(format!("write `name: {stem}` to keep the two apart")),
-            );
-        }
+        let name = self.name(file.name.as_ref(), stem);
         let region = self.default_text(file.region.as_ref(), "eu-west-1");
         let vpc_cidr = self.default_text(file.vpc_cidr.as_ref(), VpcCidr::DEFAULT);
         let cluster_version = self.cluster_version(file.cluster_version.as_ref(), today);
@@ -87,7 +76,11 @@ impl Reader {
         let repository = self.repository(file.argocd_repository_url.as_ref());
         let access = file.access.unwrap_or_default();
         let access = Access {
-            administrators: self.list(access.administrators.as_ref()),
+            administrators: self.administrators(
+                access.administrators.as_ref(),
+                region.as_ref(),
+                file.sandbox.is_some(),
+            ),
         };
         let network = file.network.unwrap_or_default();
         let network = Network {
@@ -260,6 +253,45 @@ impl Reader {
         })
     }
 
+    /// Commands and kubeconfigs name the file; the state, the folders and everything on AWS go by the name. Were the two
+    /// different, a copied file would work on the environment that it was copied from.
+    fn name(&mut self, field: Option<&Spanned<String>>, stem: &str) -> Option<EnvironmentName> {
+        let name: EnvironmentName = match field {
+            Some(_) => self.scalar(field)?,
+            None => EnvironmentName::parse("demo").ok()?,
+        };
+        if name.as_str() == stem {
+            return Some(name);
+        }
+        let hint = if EnvironmentName::parse(stem).is_ok() {
+            format!("write `name: {stem}`, or rename the file to {name}.yaml")
+        } else {
+            format!("rename the file to {name}.yaml")
+        };
+        match field {
+            Some(field) => self.error(
+                field.referenced,
+                Invalid::new(
+                    format!("an environment has the name of its file, and {stem}.yaml says {name}"),
+                    format!("not {stem}"),
+                )
+                .hint(hint),
+            ),
+            None if self.incomplete => {}
+            None => self.missing(
+                "name",
+                Invalid::new(
+                    format!(
+                        "an environment has the name of its file, and {stem}.yaml sets no name, which stands for {name}"
+                    ),
+                    "no name",
+                )
+                .hint(hint),
+            ),
+        }
+        Some(name)
+    }
+
     fn cluster_version(&mut self, field: Option<&Spanned<String>>, today: Date) -> ClusterVersion {
         let Some(field) = field else {
             return ClusterVersion::DEFAULT;
@@ -301,7 +333,7 @@ impl Reader {
         version
     }
 
-    fn instance_types(&mut self, field: Option<&Spanned<Vec<Spanned<String>>>>) -> Vec<crate::model::InstanceType> {
+    fn instance_types(&mut self, field: Option<&Spanned<Vec<Spanned<String>>>>) -> Vec<InstanceType> {
         match field {
             None => self.default_text(None, "t3.medium").into_iter().collect(),
             Some(list) if list.value.is_empty() => {
@@ -319,27 +351,102 @@ impl Reader {
                 );
                 Vec::new()
             }
-            Some(list) => self.list(Some(&list.value)),
+            Some(list) => self.one_architecture(&list.value),
         }
+    }
+
+    /// All nodes of a managed node group start from one image, which is of one architecture.
+    fn one_architecture(&mut self, list: &[Spanned<String>]) -> Vec<InstanceType> {
+        let mut types: Vec<InstanceType> = Vec::new();
+        for item in list {
+            let Some(kind) = self.scalar::<InstanceType>(Some(item)) else {
+                continue;
+            };
+            if let Some(first) = types.first()
+                && first.architecture() != kind.architecture()
+            {
+                self.error(
+                    item.referenced,
+                    Invalid::new(
+                        format!(
+                            "{kind} has processors of {}, and {first} of {}: a node group is of one architecture",
+                            kind.architecture(),
+                            first.architecture()
+                        ),
+                        "another architecture",
+                    )
+                    .hint("keep the types of one of the two"),
+                );
+            }
+            types.push(kind);
+        }
+        types
+    }
+
+    fn administrators(
+        &mut self,
+        field: Option<&Spanned<Vec<Spanned<String>>>>,
+        region: Option<&Region>,
+        sandbox: bool,
+    ) -> Vec<PrincipalArn> {
+        let Some(list) = field else { return Vec::new() };
+        // A sandbox adds its own AWS user.
+        if list.value.is_empty() && !sandbox {
+            self.error(
+                list.referenced,
+                Invalid::new(
+                    "access.administrators is empty, and nobody could reach the cluster",
+                    "at least one is needed",
+                )
+                .hint("write the ARNs of IAM users or roles, yours among them (aws sts get-caller-identity), for example [arn:aws:iam::123456789012:role/platform-admin]"),
+            );
+        }
+        let mut administrators = Vec::new();
+        for item in &list.value {
+            let Some(arn) = self.scalar::<PrincipalArn>(Some(item)) else {
+                continue;
+            };
+            if let Some(region) = region
+                && arn.partition() != region.partition()
+            {
+                self.error(
+                    item.referenced,
+                    Invalid::new(
+                        format!(
+                            "{region} is in the partition {}, and this principal in {}",
+                            region.partition(),
+                            arn.partition()
+                        ),
+                        "another partition",
+                    )
+                    .hint("name users and roles of an account in the region's partition"),
+                );
+            }
+            administrators.push(arn);
+        }
+        administrators
     }
 
     fn repository(&mut self, field: Option<&Spanned<String>>) -> Option<RepositoryUrl> {
         if field.is_none() && !self.incomplete {
-            self.add(
-                Severity::Error,
-                None,
-                Invalid::new("argocd_repository_url is missing", "")
+            self.missing(
+                "argocd_repository_url",
+                Invalid::new("argocd_repository_url is missing", "no argocd_repository_url")
                     .hint("add the repository that Argo CD reads, for example argocd_repository_url: git@github.com:acme/platform.git"),
             );
         }
-        self.scalar(field)
+        let url: RepositoryUrl = self.scalar(field)?;
+        if let (Some(field), true) = (field, url.is_placeholder()) {
+            self.error(
+                field.referenced,
+                Invalid::new("this stands for a repository that is not named yet", "to be filled in")
+                    .hint("write the repository that Argo CD reads, for example git@github.com:acme/platform.git"),
+            );
+        }
+        Some(url)
     }
 
-    fn zones(
-        &mut self,
-        field: Option<&Spanned<Vec<Spanned<String>>>>,
-        region: Option<&crate::model::Region>,
-    ) -> Vec<String> {
+    fn zones(&mut self, field: Option<&Spanned<Vec<Spanned<String>>>>, region: Option<&Region>) -> Vec<String> {
         let Some(list) = field else { return Vec::new() };
         let zones: Vec<String> = list.value.iter().map(|z| z.value.clone()).collect();
         let distinct: std::collections::BTreeSet<&String> = zones.iter().collect();

@@ -1,16 +1,12 @@
-use futures_util::future::BoxFuture;
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use secrecy::SecretString;
 use serde::Deserialize;
-use serde_json::json;
 use url::Url;
 
-use super::host::{DeployKeyHost, HostError, RegisteredKey, Registration, key_data};
-use super::http::{Api, Refusal};
+use super::http::{Api, Paging, Refusal};
+use super::rest::Rest;
+use super::{HostError, RegisteredKey};
 use crate::patience::Patience;
-
-/// Keys a page; Gitea's own limit is 50 (`[api] MAX_RESPONSE_ITEMS`), and it gives fewer where that is set lower.
-const PER_PAGE: usize = 50;
 
 /// Deploy keys on Gitea or Forgejo
 /// (<https://docs.gitea.com/api/1.24/#tag/repository/operation/repoListKeys>, API v1, which Forgejo shares).
@@ -20,11 +16,22 @@ pub struct Gitea {
 }
 
 #[derive(Deserialize)]
-struct Key {
+pub(super) struct Key {
     id: u64,
     key: String,
     title: String,
     read_only: bool,
+}
+
+impl From<Key> for RegisteredKey {
+    fn from(key: Key) -> Self {
+        Self {
+            id: key.id.to_string(),
+            read_only: key.read_only,
+            title: key.title,
+            key: key.key,
+        }
+    }
 }
 
 impl Gitea {
@@ -35,6 +42,18 @@ impl Gitea {
         Self {
             api: Api::new(base.as_str(), repository, HEADERS, "token", token, patience),
         }
+    }
+}
+
+impl Rest for Gitea {
+    const NAME: &'static str = "Gitea";
+    /// Its own limit is 50 (`[api] MAX_RESPONSE_ITEMS`), and it gives fewer where that is set lower.
+    const PAGING: Paging = Paging::Counted(50);
+    const READS_ONLY: (&'static str, bool) = ("read_only", true);
+    type Key = Key;
+
+    fn api(&self) -> &Api {
+        &self.api
     }
 
     fn keys(&self) -> String {
@@ -63,65 +82,5 @@ impl Gitea {
             _ => "try again; the host's log tells more".into(),
         };
         self.api.error(what, format!("{}: {told}", refusal.status), hint)
-    }
-}
-
-impl DeployKeyHost for Gitea {
-    fn describe(&self) -> String {
-        self.api.describe()
-    }
-
-    fn list(&self) -> BoxFuture<'_, Result<Vec<RegisteredKey>, HostError>> {
-        Box::pin(async move {
-            // The list has no links: the pages are counted, to the total that a header tells.
-            let page = |number: usize| format!("{}?limit={PER_PAGE}&page={number}", self.keys());
-            let listed = self.api.list(&page(1), "Gitea", Some(&page)).await;
-            let keys = listed.map_err(|failure| failure.told(|refusal| self.refused(refusal, "look for")))?;
-            keys.into_iter()
-                .map(|item| {
-                    let key: Key = self.api.item(item, "Gitea")?;
-                    Ok(RegisteredKey {
-                        id: key.id.to_string(),
-                        title: key.title,
-                        key: key.key,
-                        read_only: key.read_only,
-                    })
-                })
-                .collect()
-        })
-    }
-
-    fn register<'a>(&'a self, title: &'a str, public: &'a str) -> BoxFuture<'a, Result<Registration, HostError>> {
-        Box::pin(async move {
-            let body = json!({ "title": title, "key": key_data(public), "read_only": true });
-            let response = self
-                .api
-                .call(Method::POST, &self.keys(), Some(&body), "register")
-                .await?;
-            if response.status() == StatusCode::CREATED {
-                return Ok(Registration::Registered);
-            }
-            let refusal = Refusal::of(response).await;
-            // A try that was cut off may have registered it.
-            if refusal.status == StatusCode::UNPROCESSABLE_ENTITY
-                && self.find(public).await?.is_some_and(|k| k.read_only)
-            {
-                return Ok(Registration::Present);
-            }
-            Err(self.refused(&refusal, "register"))
-        })
-    }
-
-    fn delete<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool, HostError>> {
-        Box::pin(async move {
-            // Gitea answers 204 for a key that is not there as well.
-            let url = format!("{}/{id}", self.keys());
-            let response = self.api.call(Method::DELETE, &url, None, "remove").await?;
-            match response.status() {
-                StatusCode::NO_CONTENT => Ok(true),
-                StatusCode::NOT_FOUND => Ok(false),
-                _ => Err(self.refused(&Refusal::of(response).await, "remove")),
-            }
-        })
     }
 }

@@ -1,12 +1,11 @@
-use futures_util::future::BoxFuture;
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use secrecy::SecretString;
 use serde::Deserialize;
-use serde_json::json;
 use url::Url;
 
-use super::host::{DeployKeyHost, HostError, RegisteredKey, Registration, key_data};
-use super::http::{Api, Refusal};
+use super::http::{Api, Paging, Refusal};
+use super::rest::Rest;
+use super::{HostError, RegisteredKey};
 use crate::patience::Patience;
 
 /// Deploy keys on GitHub or GitHub Enterprise Server
@@ -16,19 +15,30 @@ pub struct Github {
     api: Api,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Problem {
+    message: String,
+    errors: Vec<serde_json::Value>,
+}
+
 #[derive(Deserialize)]
-struct Key {
+pub(super) struct Key {
     id: u64,
     key: String,
     title: String,
     read_only: bool,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Problem {
-    message: String,
-    errors: Vec<serde_json::Value>,
+impl From<Key> for RegisteredKey {
+    fn from(key: Key) -> Self {
+        Self {
+            id: key.id.to_string(),
+            read_only: key.read_only,
+            title: key.title,
+            key: key.key,
+        }
+    }
 }
 
 impl Github {
@@ -43,6 +53,17 @@ impl Github {
         Self {
             api: Api::new(base, repository, HEADERS, "Bearer", token, patience),
         }
+    }
+}
+
+impl Rest for Github {
+    const NAME: &'static str = "GitHub";
+    const PAGING: Paging = Paging::Linked(100);
+    const READS_ONLY: (&'static str, bool) = ("read_only", true);
+    type Key = Key;
+
+    fn api(&self) -> &Api {
+        &self.api
     }
 
     fn keys(&self) -> String {
@@ -81,63 +102,5 @@ impl Github {
             _ => "try again; https://www.githubstatus.com tells of disturbances".into(),
         };
         self.api.error(what, message, hint)
-    }
-}
-
-impl DeployKeyHost for Github {
-    fn describe(&self) -> String {
-        self.api.describe()
-    }
-
-    fn list(&self) -> BoxFuture<'_, Result<Vec<RegisteredKey>, HostError>> {
-        Box::pin(async move {
-            let url = format!("{}?per_page=100", self.keys());
-            let listed = self.api.list(&url, "GitHub", None).await;
-            let keys = listed.map_err(|failure| failure.told(|refusal| self.refused(refusal, "look for")))?;
-            keys.into_iter()
-                .map(|item| {
-                    let key: Key = self.api.item(item, "GitHub")?;
-                    Ok(RegisteredKey {
-                        id: key.id.to_string(),
-                        title: key.title,
-                        key: key.key,
-                        read_only: key.read_only,
-                    })
-                })
-                .collect()
-        })
-    }
-
-    fn register<'a>(&'a self, title: &'a str, public: &'a str) -> BoxFuture<'a, Result<Registration, HostError>> {
-        Box::pin(async move {
-            let body = json!({ "title": title, "key": key_data(public), "read_only": true });
-            let response = self
-                .api
-                .call(Method::POST, &self.keys(), Some(&body), "register")
-                .await?;
-            if response.status() == StatusCode::CREATED {
-                return Ok(Registration::Registered);
-            }
-            let refusal = Refusal::of(response).await;
-            // A try that was cut off may have registered it.
-            if refusal.status == StatusCode::UNPROCESSABLE_ENTITY
-                && self.find(public).await?.is_some_and(|k| k.read_only)
-            {
-                return Ok(Registration::Present);
-            }
-            Err(self.refused(&refusal, "register"))
-        })
-    }
-
-    fn delete<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool, HostError>> {
-        Box::pin(async move {
-            let url = format!("{}/{id}", self.keys());
-            let response = self.api.call(Method::DELETE, &url, None, "remove").await?;
-            match response.status() {
-                StatusCode::NO_CONTENT => Ok(true),
-                StatusCode::NOT_FOUND => Ok(false),
-                _ => Err(self.refused(&Refusal::of(response).await, "remove")),
-            }
-        })
     }
 }

@@ -1,12 +1,12 @@
-use futures_util::future::BoxFuture;
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use secrecy::SecretString;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use url::Url;
 
-use super::host::{DeployKeyHost, HostError, RegisteredKey, Registration, key_data};
-use super::http::{Api, Refusal};
+use super::http::{Api, Paging, Refusal};
+use super::rest::Rest;
+use super::{HostError, RegisteredKey};
 use crate::patience::Patience;
 
 /// Deploy keys on GitLab, GitLab.com or self-managed (<https://docs.gitlab.com/api/deploy_keys/>, API v4).
@@ -18,13 +18,24 @@ pub struct Gitlab {
 }
 
 #[derive(Deserialize)]
-struct Key {
+pub(super) struct Key {
     id: u64,
     key: String,
     title: String,
     /// Absent where GitLab has nothing to say of it; its default is a key that cannot push.
     #[serde(default)]
     can_push: bool,
+}
+
+impl From<Key> for RegisteredKey {
+    fn from(key: Key) -> Self {
+        Self {
+            id: key.id.to_string(),
+            read_only: !key.can_push,
+            title: key.title,
+            key: key.key,
+        }
+    }
 }
 
 impl Gitlab {
@@ -38,6 +49,17 @@ impl Gitlab {
             api: Api::new(base.as_str(), project, HEADERS, "Bearer", token, patience),
             project: url::form_urlencoded::byte_serialize(project.as_bytes()).collect(),
         }
+    }
+}
+
+impl Rest for Gitlab {
+    const NAME: &'static str = "GitLab";
+    const PAGING: Paging = Paging::Linked(100);
+    const READS_ONLY: (&'static str, bool) = ("can_push", false);
+    type Key = Key;
+
+    fn api(&self) -> &Api {
+        &self.api
     }
 
     fn keys(&self) -> String {
@@ -95,68 +117,4 @@ fn told(body: &Value) -> String {
 /// A key that another record of this GitLab holds.
 fn is_taken(told: &str) -> bool {
     told.contains("has already been taken")
-}
-
-impl DeployKeyHost for Gitlab {
-    fn describe(&self) -> String {
-        self.api.describe()
-    }
-
-    fn list(&self) -> BoxFuture<'_, Result<Vec<RegisteredKey>, HostError>> {
-        Box::pin(async move {
-            let url = format!("{}?per_page=100", self.keys());
-            let listed = self.api.list(&url, "GitLab", None).await;
-            let keys = listed.map_err(|failure| failure.told(|refusal| self.refused(refusal, "look for")))?;
-            keys.into_iter()
-                .map(|item| {
-                    let key: Key = self.api.item(item, "GitLab")?;
-                    Ok(RegisteredKey {
-                        id: key.id.to_string(),
-                        title: key.title,
-                        key: key.key,
-                        read_only: !key.can_push,
-                    })
-                })
-                .collect()
-        })
-    }
-
-    fn register<'a>(&'a self, title: &'a str, public: &'a str) -> BoxFuture<'a, Result<Registration, HostError>> {
-        Box::pin(async move {
-            // GitLab answers 201 for a key that the project has already, with what it may do.
-            let body = json!({ "title": title, "key": key_data(public), "can_push": false });
-            let response = self
-                .api
-                .call(Method::POST, &self.keys(), Some(&body), "register")
-                .await?;
-            let created = response.status() == StatusCode::CREATED;
-            let refusal = Refusal::of(response).await;
-            if created && refusal.body["can_push"] != true {
-                return Ok(Registration::Registered);
-            }
-            if created {
-                return Err(self.api.error(
-                    "register",
-                    "the key is registered already, and may push",
-                    "remove it from the project's deploy keys and run the same command again",
-                ));
-            }
-            if refusal.status == StatusCode::BAD_REQUEST && self.find(public).await?.is_some_and(|k| k.read_only) {
-                return Ok(Registration::Present);
-            }
-            Err(self.refused(&refusal, "register"))
-        })
-    }
-
-    fn delete<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<bool, HostError>> {
-        Box::pin(async move {
-            let url = format!("{}/{id}", self.keys());
-            let response = self.api.call(Method::DELETE, &url, None, "remove").await?;
-            match response.status() {
-                StatusCode::NO_CONTENT | StatusCode::OK => Ok(true),
-                StatusCode::NOT_FOUND => Ok(false),
-                _ => Err(self.refused(&Refusal::of(response).await, "remove")),
-            }
-        })
-    }
 }

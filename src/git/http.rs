@@ -6,6 +6,7 @@ use backon::BackoffBuilder as _;
 use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::HostError;
@@ -33,9 +34,28 @@ pub(super) struct Api {
     patience: Patience,
 }
 
+/// How a host gives a long list, with the number of items that a page has at most.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Paging {
+    /// Each page links to the next one.
+    Linked(u32),
+    /// There are no links: the pages are counted, to the total that a header tells.
+    Counted(u32),
+}
+
+impl Paging {
+    /// URL of a page of the list at `list`.
+    fn page(self, list: &str, number: usize) -> String {
+        match self {
+            Self::Linked(size) => format!("{list}?per_page={size}"),
+            Self::Counted(size) => format!("{list}?limit={size}&page={number}"),
+        }
+    }
+}
+
 /// A list's page, and where the next one is.
-struct Page {
-    items: Vec<Value>,
+struct Page<T> {
+    items: Vec<T>,
     next: Option<String>,
     total: Option<usize>,
 }
@@ -147,16 +167,17 @@ impl Api {
         })
     }
 
-    /// Every item of the list at `url`. `page` names the n-th page where the host gives no link to it.
-    pub(super) async fn list(
+    /// Every item of the list at `url` of a host of the kind `host`.
+    pub(super) async fn list<T: DeserializeOwned>(
         &self,
         url: &str,
         host: &str,
-        page: Option<&(dyn Fn(usize) -> String + Send + Sync)>,
-    ) -> Result<Vec<Value>, Failure> {
-        let mut url = url.to_owned();
+        paging: Paging,
+    ) -> Result<Vec<T>, Failure> {
+        let list = url;
+        let mut url = paging.page(list, 1);
         let mut items = Vec::new();
-        for number in 1..=MOST_PAGES {
+        for number in 2..=MOST_PAGES + 1 {
             let response = self.call(Method::GET, &url, None, "look for").await?;
             if !response.status().is_success() {
                 return Err(Failure::Refused(Refusal::of(response).await));
@@ -164,10 +185,12 @@ impl Api {
             let found = self.page(response, host).await?;
             let last = found.items.is_empty();
             items.extend(found.items);
-            url = match (found.next, page) {
+            url = match (found.next, paging) {
                 // The token goes nowhere else.
                 (Some(next), _) if next.strip_prefix(&self.base).is_some_and(|path| path.starts_with('/')) => next,
-                (None, Some(page)) if !last && found.total.is_none_or(|total| items.len() < total) => page(number + 1),
+                (None, Paging::Counted(_)) if !last && found.total.is_none_or(|total| items.len() < total) => {
+                    paging.page(list, number)
+                }
                 _ => return Ok(items),
             };
         }
@@ -175,7 +198,7 @@ impl Api {
         Err(self.error("look for", message, "check git.api_url").into())
     }
 
-    async fn page(&self, response: Response, host: &str) -> Result<Page, HostError> {
+    async fn page<T: DeserializeOwned>(&self, response: Response, host: &str) -> Result<Page<T>, HostError> {
         let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok());
         let next = header("link").and_then(next_page);
         let total = header("x-total-count").and_then(|v| v.parse().ok());
@@ -184,14 +207,6 @@ impl Api {
             self.error("look for", reason(e), hint)
         })?;
         Ok(Page { items, next, total })
-    }
-
-    /// Reads one item of a list.
-    pub(super) fn item<T: serde::de::DeserializeOwned>(&self, item: Value, host: &str) -> Result<T, HostError> {
-        serde_json::from_value(item).map_err(|e| {
-            let hint = format!("check git.api_url: this does not answer like {host}'s API");
-            self.error("look for", format!("error decoding response body: {e}"), hint)
-        })
     }
 }
 
@@ -233,7 +248,7 @@ impl Failure {
     }
 }
 
-/// A refusal: its status, the time until a rate limit ends, and its body.
+/// An answer that need not be the wanted one: its status, the time until a rate limit ends, and its body.
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) wait: Option<Duration>,

@@ -10,6 +10,7 @@ mod http;
 mod manual;
 mod reader;
 mod repository;
+mod rest;
 mod token;
 
 pub use checkout::{Checkout, CheckoutError};

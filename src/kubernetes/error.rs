@@ -44,6 +44,19 @@ pub enum KubernetesError {
         /// Why.
         source: std::io::Error,
     },
+    /// What a kubeconfig shall be written to is no file.
+    #[error("{0} is not a regular file, nor a link to one")]
+    NoRegularFile(String),
+    /// A kubeconfig has an entry of the name that somebody else made.
+    #[error("{path} has a {what} {name} that is not mfsre's, and it would be lost")]
+    ForeignEntry {
+        /// The file.
+        path: String,
+        /// `cluster`, `context` or `user`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
     /// A kubeconfig file is not YAML, or not a kubeconfig.
     #[error("{path} is not a kubeconfig: {message}")]
     BadKubeconfig {
@@ -138,6 +151,12 @@ impl KubernetesError {
                 Self::Kubeconfig { source, .. } => return io_hint(source.kind()).map(str::to_owned),
                 Self::BadKubeconfig { .. } => {
                     "mend or move the file, or name another with --file; it was left as it is"
+                }
+                Self::NoRegularFile(_) => "name a file with --file, or use --print for standard output",
+                Self::ForeignEntry { name, .. } => {
+                    return Some(format!(
+                        "write to a file of its own with --file PATH and name that in KUBECONFIG, or rename or delete what is called {name} (kubectl config rename-context, delete-user, delete-cluster)"
+                    ));
                 }
                 _ => return None,
             },

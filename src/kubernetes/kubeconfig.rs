@@ -54,15 +54,24 @@ pub fn render_kubeconfig(entry: &KubeconfigEntry) -> Result<String, KubernetesEr
 }
 
 /// Puts the entry into the kubeconfig at `path`, atomically, and makes it the current context. Everything else in the
-/// file stays.
+/// file stays. An entry of this name is replaced only where it is mfsre's own.
 ///
 /// # Errors
-/// The file is no kubeconfig, or cannot be read or written; it is then as it was.
+/// The file is none or no kubeconfig, has somebody else's entry of this name, or cannot be read or written; it is then as it
+/// was.
 pub fn merge_kubeconfig(path: &Path, entry: &KubeconfigEntry) -> Result<(), KubernetesError> {
     let io = |what: &str| {
         let what = format!("{what} {}", path.display());
         move |source| KubernetesError::Kubeconfig { what, source }
     };
+    // A device or a socket would be replaced by a file, and a link to nothing has no file to keep.
+    let special = match std::fs::metadata(path) {
+        Ok(there) => !there.is_file(),
+        Err(_) => path.is_symlink(),
+    };
+    if special {
+        return Err(KubernetesError::NoRegularFile(path.display().to_string()));
+    }
     let existing = match std::fs::read_to_string(path) {
         Ok(text) if text.trim().is_empty() => json!({}),
         Ok(text) => serde_saphyr::from_str::<Value>(&text)
@@ -75,6 +84,13 @@ pub fn merge_kubeconfig(path: &Path, entry: &KubeconfigEntry) -> Result<(), Kube
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => json!({}),
         Err(e) => return Err(io("read")(e)),
     };
+    if let Some(what) = foreign(&existing, entry) {
+        return Err(KubernetesError::ForeignEntry {
+            path: path.display().to_string(),
+            what,
+            name: entry.name.clone(),
+        });
+    }
     let text = to_yaml(&merged(existing, entry), &path.display().to_string())?;
     let dir = path
         .parent()
@@ -90,6 +106,34 @@ pub fn merge_kubeconfig(path: &Path, entry: &KubeconfigEntry) -> Result<(), Kube
         .map_err(io("write"))?;
     file.persist(&target).map_err(|e| io("write")(e.error))?;
     Ok(())
+}
+
+/// What of the entry's name stands in the kubeconfig and is not mfsre's: a user that gets its tokens elsewhere, or a cluster or
+/// context without mfsre's user.
+fn foreign(config: &Value, entry: &KubeconfigEntry) -> Option<&'static str> {
+    let named = |list: &str| {
+        let items = config[list].as_array().into_iter().flatten();
+        items.into_iter().find(|item| item["name"] == entry.name.as_str())
+    };
+    let user = named("users");
+    let program = |command: &str| Path::new(command).file_name().map(std::ffi::OsStr::to_owned);
+    let ours = user.is_some_and(|user| {
+        let exec = &user["user"]["exec"];
+        exec["args"][0] == "token"
+            && exec["command"]
+                .as_str()
+                .is_some_and(|command| program(command) == program(&entry.command) || command.ends_with("mfsre"))
+    });
+    let leads_here = |context: &Value| {
+        let context = &context["context"];
+        context["cluster"] == entry.name.as_str() && context["user"] == entry.name.as_str()
+    };
+    match (user, named("contexts"), named("clusters")) {
+        (Some(_), _, _) if !ours => Some("user"),
+        (_, Some(context), _) if !ours || !leads_here(context) => Some("context"),
+        (_, _, Some(_)) if !ours => Some("cluster"),
+        _ => None,
+    }
 }
 
 fn merged(mut config: Value, entry: &KubeconfigEntry) -> Value {
@@ -153,6 +197,68 @@ mod tests {
         assert_eq!(value["clusters"][1]["name"], "demo");
         assert_eq!(value["extensions"][0], "keep");
         assert_eq!(value["current-context"], "demo");
+    }
+
+    #[test]
+    fn an_entry_of_somebody_else_is_refused_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config");
+        for (text, what) in [
+            ("users:\n- name: demo\n  user: {token: t0ken}\n", "user"),
+            (
+                "users:\n- name: demo\n  user: {exec: {command: aws, args: [eks, get-token]}}\n",
+                "user",
+            ),
+            (
+                "clusters:\n- name: demo\n  cluster: {server: 'https://kind'}\n",
+                "cluster",
+            ),
+            (
+                "contexts:\n- name: demo\n  context: {cluster: kind, user: kind}\n",
+                "context",
+            ),
+            (
+                "users:\n- name: demo\n  user: {exec: {command: /bin/mfsre, args: [token, demo]}}\ncontexts:\n- name: demo\n  context: {cluster: kind, user: demo}\n",
+                "context",
+            ),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = merge_kubeconfig(&path, &entry()).unwrap_err();
+            assert!(error.to_string().contains(&format!("a {what} demo")), "{error}");
+            assert!(error.hint().is_some_and(|hint| hint.contains("--file")));
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        // One that another mfsre made, before it was moved, is replaced.
+        let moved = KubeconfigEntry {
+            command: "/old/place/mfsre".into(),
+            ..entry()
+        };
+        std::fs::remove_file(&path).unwrap();
+        merge_kubeconfig(&path, &moved).unwrap();
+        merge_kubeconfig(&path, &entry()).unwrap();
+        assert!(!std::fs::read_to_string(&path).unwrap().contains("/old/place"));
+    }
+
+    #[test]
+    fn a_link_is_followed_to_its_file_and_what_is_no_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("real"), dir.path().join("link"));
+        std::fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        merge_kubeconfig(&link, &entry()).unwrap();
+        assert!(link.is_symlink() && std::fs::read_to_string(&file).unwrap().contains("demo"));
+        let refused = |path: &Path| {
+            let error = merge_kubeconfig(path, &entry()).unwrap_err();
+            assert!(matches!(error, KubernetesError::NoRegularFile(_)), "{error}");
+            assert!(error.hint().is_some_and(|hint| hint.contains("--file")));
+        };
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        refused(&socket);
+        refused(dir.path());
+        std::fs::remove_file(&file).unwrap();
+        refused(&link);
+        assert!(link.is_symlink() && socket.exists());
     }
 
     #[test]

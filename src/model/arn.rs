@@ -7,6 +7,12 @@ use super::{Invalid, Scalar, scalar_traits};
 pub struct PrincipalArn(String);
 
 impl PrincipalArn {
+    /// The partition of AWS that the account is in.
+    #[must_use]
+    pub fn partition(&self) -> &str {
+        self.0.split(':').nth(1).unwrap_or_default()
+    }
+
     /// The principal behind a caller's ARN as STS reports it: the session of an assumed role is its role, whose path
     /// STS leaves out.
     #[must_use]

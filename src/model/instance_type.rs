@@ -6,6 +6,22 @@ use super::{Invalid, Scalar, scalar_traits};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceType(String);
 
+impl InstanceType {
+    /// The processor architecture, as EC2 names it. A `g` among the attributes, which follow the generation's number, is an AWS
+    /// Graviton processor; `a1` is the first of them, without one
+    /// (<https://docs.aws.amazon.com/ec2/latest/instancetypes/instance-type-names.html>).
+    #[must_use]
+    pub fn architecture(&self) -> &'static str {
+        let family = self.0.split(['.', '-']).next().unwrap_or_default();
+        let attributes = family.trim_start_matches(|c: char| c.is_ascii_lowercase());
+        if family == "a1" || attributes.contains('g') {
+            "arm64"
+        } else {
+            "x86_64"
+        }
+    }
+}
+
 impl Scalar for InstanceType {
     fn parse(text: &str) -> Result<Self, Invalid> {
         let family_ok = |f: &str| {

@@ -20,6 +20,10 @@ impl Region {
         match self.0.split('-').next() {
             Some("cn") => "aws-cn",
             Some("us") if self.0.starts_with("us-gov-") => "aws-us-gov",
+            Some("us") if self.0.starts_with("us-iso-") => "aws-iso",
+            Some("us") if self.0.starts_with("us-isob-") => "aws-iso-b",
+            Some("us") if self.0.starts_with("us-isof-") => "aws-iso-f",
+            Some("eu") if self.0.starts_with("eu-isoe-") => "aws-iso-e",
             _ => "aws",
         }
     }

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::{Invalid, Scalar, scalar_traits};
+use super::{Invalid, Scalar, credentials, scalar_traits};
 
 /// How Argo CD reaches a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,15 @@ impl RepositoryUrl {
         self.path.strip_suffix(".git").unwrap_or(&self.path)
     }
 
+    /// A repository of which only the form is known, as a new environment file has it.
+    pub const PLACEHOLDER: &str = "git@github.com:OWNER/REPOSITORY.git";
+
+    /// Whether this is the [`PLACEHOLDER`](Self::PLACEHOLDER), in any form.
+    #[must_use]
+    pub fn is_placeholder(&self) -> bool {
+        self.path() == "OWNER/REPOSITORY"
+    }
+
     /// Owner and repository name, the first and the last part of the path.
     #[must_use]
     pub fn owner_and_name(&self) -> Option<(&str, &str)> {
@@ -71,6 +80,12 @@ impl Scalar for RepositoryUrl {
         let refuse = |message: String, label: &str| Err(Invalid::new(message, label).hint(hint));
         if text.is_empty() {
             return refuse("the repository URL is empty".into(), "a URL is needed");
+        }
+        if credentials(text).is_some() {
+            return Err(
+                Invalid::new("the repository URL carries credentials", "credentials in a URL")
+                    .hint("remove them: the file is committed, and Argo CD would show them"),
+            );
         }
         if let Some(c) = text
             .chars()
@@ -94,12 +109,6 @@ impl Scalar for RepositoryUrl {
             let Some((authority, path)) = rest.split_once('/') else {
                 return refuse(format!("{text:?} names no repository"), "the path is missing");
             };
-            if authority.contains('@') {
-                return Err(
-                    Invalid::new("the repository URL carries credentials", "credentials in a URL")
-                        .hint("remove them: the file is committed, and Argo CD would show them"),
-                );
-            }
             (Transport::Https, authority, path)
         } else if let Some((scheme, _)) = text.split_once("://") {
             return Err(Invalid::new(

@@ -20,6 +20,9 @@ impl From<TfeError> for Error {
     }
 }
 
+/// Terraform's words for a state that it could not lock, whatever the reason.
+const STATE_LOCK: &str = "Error acquiring the state lock";
+
 fn with_hint(error: Error, hint: Option<String>) -> Error {
     match hint {
         Some(hint) => error.hint(hint),
@@ -165,6 +168,8 @@ impl From<TerraformError> for Error {
         }
         let (message, causes) = error.retell();
         let text = causes.join("\n");
+        // A state that cannot be read is told as a lock that cannot be had. A lock is held if it has an owner, or if S3 refused to write it twice.
+        let locked = text.contains(STATE_LOCK) && (text.contains("Lock Info:") || text.contains("PreconditionFailed"));
         let hint = match &error {
             TerraformError::NotFound => {
                 Some("install Terraform 1.10 or newer (https://developer.hashicorp.com/terraform/install) or OpenTofu (https://opentofu.org/docs/intro/install/)".to_owned())
@@ -181,16 +186,14 @@ impl From<TerraformError> for Error {
                 )
                 .hint("nothing was changed by this run; run the same command again, which plans anew");
             }
+            TerraformError::Failed { .. } if locked => {
+                Some("somebody else is at work on this state: wait until they are done, and run the same command again".to_owned())
+            }
             TerraformError::Io { source, .. } => storage_hint(source.kind()).map(str::to_owned),
             TerraformError::Failed { .. } => Some(state_hint(&text).unwrap_or_else(|| failed_hint(&text).to_owned())),
             _ => None,
         };
-        // Without its owner, for example because the lock's file cannot be read.
-        let kind = if text.contains("Error acquiring the state lock") && text.contains("PreconditionFailed") {
-            ErrorKind::Locked
-        } else {
-            ErrorKind::Failed
-        };
+        let kind = if locked { ErrorKind::Locked } else { ErrorKind::Failed };
         let mut shown = Self::new(kind, message);
         shown.causes = causes;
         with_hint(shown, hint)
@@ -214,6 +217,8 @@ fn state_hint(text: &str) -> Option<String> {
         "allow to the identity you run as (aws sts get-caller-identity): s3:ListBucket on the bucket; s3:GetObject, s3:PutObject and s3:DeleteObject on the state and its lock file KEY.tflock; kms:Decrypt and kms:GenerateDataKey on the bucket's key".to_owned()
     } else if has(&["state file uses format version"]) {
         "the state was written by a newer program than this one: install that, or name it with terraform.program in the environment file".to_owned()
+    } else if has(&["Unsupported state file format"]) && !has(&["state file is encrypted"]) {
+        "the state is damaged: put a good copy in its place, for the local backend infra/NAME/terraform.tfstate.backup, in a bucket the object's former version; nothing was changed".to_owned()
     } else if has(&["managed by newer provider version"]) {
         "the state was written with a newer provider than the one that is locked here: take over the .terraform.lock.hcl that was used (git pull), or a newer mfsre".to_owned()
     } else if has(&[
@@ -251,6 +256,8 @@ fn failed_hint(text: &str) -> &'static str {
         "free some disk space and run the same command again; what was done so far is in the state"
     } else if has("read-only file system") {
         "make the folder writable for you and run the same command again; what was done so far is in the state"
+    } else if has(STATE_LOCK) {
+        "Terraform cannot lock its state, and nobody else has it locked: mend the cause above and run the same command again"
     } else if has("lock file") {
         "run `mfsre render` to restore infra/NAME/.terraform.lock.hcl, or remove it where the blueprint brings none: the next run writes it anew"
     } else {

@@ -7,7 +7,7 @@ use super::down::alongside;
 use super::{Context, adoption};
 use crate::config::{Blueprint, Environment};
 use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
-use crate::model::human_duration;
+use crate::model::{ClusterVersion, Invalid, Support, VersionCalendar, human_duration};
 use crate::terraform::{Flavour, Plan, Program, ProviderMirror, TerraformError, TerraformEvent, Workspace};
 use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
@@ -68,7 +68,10 @@ impl Step<Context> for CheckAccess {
                 administrator(&context.environment, &identity.arn)?;
             }
             if self.purpose == Purpose::Up {
-                supported_version(context, progress).await?;
+                let calendar = aws.version_calendar(context.environment.checked_on).await;
+                if let Some(warning) = supported_version(&context.environment, calendar.map_err(|e| e.to_string()))? {
+                    progress.warn(warning);
+                }
                 progress.say(context.environment.argocd_repository_url.as_str());
                 if context.environment.argocd_repository_url.transport() == crate::model::Transport::Ssh
                     || context.options.push
@@ -125,21 +128,41 @@ fn administrator(environment: &Environment, caller: &str) -> Result<()> {
     )))
 }
 
-async fn supported_version(context: &Context, progress: Progress<'_>) -> Result<()> {
-    let today = context.environment.checked_on;
-    let calendar = match context.aws()?.version_calendar(today).await {
+/// Holds the cluster version against what EKS answers to the question which versions it supports. Returns a warning where it
+/// gives no answer and the built-in calendar has to do.
+///
+/// # Errors
+/// EKS does not offer the version, or nobody knows whether it does.
+fn supported_version(
+    environment: &Environment,
+    answer: Result<Option<VersionCalendar>, String>,
+) -> Result<Option<String>> {
+    let today = environment.checked_on;
+    let version = environment.cluster_version;
+    let calendar = match answer {
         Ok(Some(calendar)) => calendar,
-        // The built-in calendar has accepted it already.
-        Ok(None) => return Ok(()),
-        Err(error) => {
-            progress.warn(format!(
-                "EKS could not be asked which versions it supports ({error}); the built-in calendar is used"
-            ));
-            return Ok(());
+        // The built-in calendar has refused what is past its end already.
+        answer => {
+            let problem = answer.err().map_or_else(
+                || "EKS reports no versions".to_owned(),
+                |error| format!("EKS could not be asked which versions it supports ({error})"),
+            );
+            if VersionCalendar::built_in().support(version, today) == Support::Unknown {
+                return Err(Error::new(
+                    ErrorKind::Configuration,
+                    format!("it is not known whether EKS offers the cluster version {version}"),
+                )
+                .cause(problem)
+                .hint(format!(
+                    "allow eks:DescribeClusterVersions, or set cluster_version to \"{}\" in environments/{}.yaml",
+                    ClusterVersion::DEFAULT,
+                    environment.name
+                )));
+            }
+            return Ok(Some(format!("{problem}; the built-in calendar is used")));
         }
     };
-    let version = context.environment.cluster_version;
-    let refuse = |invalid: crate::model::Invalid| {
+    let refuse = |invalid: Invalid| {
         let error = Error::new(ErrorKind::Configuration, invalid.message).cause(format!("EKS says: {}", invalid.label));
         match invalid.hint {
             Some(hint) => error.hint(hint),
@@ -147,18 +170,18 @@ async fn supported_version(context: &Context, progress: Progress<'_>) -> Result<
         }
     };
     calendar.check(version, today).map_err(refuse)?;
-    if calendar.support(version, today) == crate::model::Support::Unknown {
+    if calendar.support(version, today) == Support::Unknown {
         let supported: Vec<String> = calendar.supported(today).iter().map(ToString::to_string).collect();
         return Err(Error::new(
             ErrorKind::Configuration,
             format!(
                 "EKS does not offer the cluster version {version} in {}",
-                context.environment.region
+                environment.region
             ),
         )
         .hint(format!("choose one of {}", supported.join(", "))));
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Plans, and keeps the plan.
@@ -460,4 +483,39 @@ pub async fn plan(context: &mut Context, saved: bool, progress: Progress<'_>) ->
     let plan = plan_with(context, wish, progress).await?;
     let json = context.workspace()?.show(&plan.path, &context.cancellation).await?;
     Ok((plan, json))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Source, parse};
+
+    fn environment(version: &str) -> Environment {
+        let source = Source {
+            path: "environments/demo.yaml".into(),
+            text: format!("argocd_repository_url: git@github.com:acme/platform.git\ncluster_version: \"{version}\"\n"),
+        };
+        parse(source, "demo", jiff::civil::date(2026, 5, 1))
+            .unwrap()
+            .environment
+    }
+
+    #[test]
+    fn a_version_that_nobody_knows_is_refused_where_eks_gives_no_answer() {
+        for answer in [Ok(None), Err("eks:DescribeClusterVersions failed".to_owned())] {
+            let warning = supported_version(&environment("1.35"), answer.clone()).unwrap();
+            assert!(warning.unwrap().contains("the built-in calendar is used"));
+            let error = supported_version(&environment("1.99"), answer).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Configuration);
+            assert!(error.hints[0].contains("cluster_version"), "{}", error.render(false));
+        }
+        let offered = VersionCalendar::built_in();
+        assert!(
+            supported_version(&environment("1.35"), Ok(Some(offered.clone())))
+                .unwrap()
+                .is_none()
+        );
+        let error = supported_version(&environment("1.99"), Ok(Some(offered))).unwrap_err();
+        assert!(error.message.contains("EKS does not offer"), "{}", error.render(false));
+    }
 }

@@ -32,10 +32,14 @@ pub struct InitSummary {
     pub kept: Vec<PathBuf>,
     /// The environments, new ones and those that were there.
     pub environments: Vec<String>,
+    /// What of the command line could not be done.
+    pub notes: Vec<String>,
+    /// What the first environment still needs before `up`, as keys of its file.
+    pub missing: Vec<&'static str>,
 }
 
-/// Where a repository URL has to be filled in.
-const PLACEHOLDER: &str = "git@github.com:OWNER/REPOSITORY.git";
+/// The environment that is the local platform, as the commands of `mfsre sandbox` call it unless they are told otherwise.
+const SANDBOX: &str = "sandbox";
 
 /// Starts a project in `root`; what is there already stays.
 ///
@@ -65,11 +69,15 @@ pub fn init(root: &Path, options: &InitOptions) -> Result<InitSummary> {
     let mut files: Vec<(PathBuf, Vec<u8>)> = Vec::new();
     for name in &names {
         let name = EnvironmentName::parse(name).map_err(invalid)?;
-        let url = repository.as_ref().map_or(PLACEHOLDER, RepositoryUrl::as_str);
-        files.push((
-            PathBuf::from(format!("environments/{name}.yaml")),
-            environment_file(&name, url).into_bytes(),
-        ));
+        let url = repository
+            .as_ref()
+            .map_or(RepositoryUrl::PLACEHOLDER, RepositoryUrl::as_str);
+        let text = if name.as_str() == SANDBOX {
+            SANDBOX_FILE.to_owned()
+        } else {
+            environment_file(&name, url)
+        };
+        files.push((PathBuf::from(format!("environments/{name}.yaml")), text.into_bytes()));
     }
     let mut schema = serde_json::to_string_pretty(&schema())
         .map_err(|e| Error::failed("cannot write the JSON Schema").cause(e.to_string()))?;
@@ -77,7 +85,8 @@ pub fn init(root: &Path, options: &InitOptions) -> Result<InitSummary> {
     files.push((PathBuf::from("environments/schema.json"), schema.into_bytes()));
     files.push((PathBuf::from(".gitignore"), GITIGNORE.into()));
     if options.github {
-        let mut deployed: Vec<&str> = on_aws.iter().chain(&options.environments).map(String::as_str).collect();
+        let named = options.environments.iter().filter(|name| *name != SANDBOX);
+        let mut deployed: Vec<&str> = on_aws.iter().chain(named).map(String::as_str).collect();
         if deployed.is_empty() {
             deployed.push("demo");
         }
@@ -90,10 +99,20 @@ pub fn init(root: &Path, options: &InitOptions) -> Result<InitSummary> {
         written: Vec::new(),
         kept: Vec::new(),
         environments: names,
+        notes: Vec::new(),
+        missing: Vec::new(),
     };
     for (path, contents) in files {
         let target = root.join(&path);
         if target.exists() {
+            let written =
+                |url: &RepositoryUrl| std::fs::read_to_string(&target).is_ok_and(|text| text.contains(url.as_str()));
+            if let Some(url) = repository.as_ref().filter(|url| is_environment(&path) && !written(url)) {
+                summary.notes.push(format!(
+                    "{} stays as it is: {url} was not written into it",
+                    path.display()
+                ));
+            }
             summary.kept.push(path);
             continue;
         }
@@ -101,7 +120,34 @@ pub fn init(root: &Path, options: &InitOptions) -> Result<InitSummary> {
         write_atomically(&target, contents.as_ref())?;
         summary.written.push(path);
     }
+    if let Some(first) = summary.environments.first() {
+        let path = root.join(format!("environments/{first}.yaml"));
+        summary.missing = std::fs::read_to_string(path)
+            .map(|text| missing(&text))
+            .unwrap_or_default();
+    }
     Ok(summary)
+}
+
+fn is_environment(path: &Path) -> bool {
+    path.starts_with("environments") && path.extension().is_some_and(|e| e == "yaml")
+}
+
+/// The settings that only the owner of an environment file knows, and that are missing in it or as `init` wrote them.
+fn missing(text: &str) -> Vec<&'static str> {
+    let has = |written: &str| {
+        text.lines()
+            .any(|line| !line.starts_with('#') && line.contains(written))
+    };
+    let sandbox = text.lines().any(|line| line.starts_with("sandbox:"));
+    let mut missing = Vec::new();
+    if has(RepositoryUrl::PLACEHOLDER) || !has("argocd_repository_url:") {
+        missing.push("argocd_repository_url");
+    }
+    if (has(NOBODY) || !has("administrators:")) && !sandbox {
+        missing.push("access.administrators");
+    }
+    missing
 }
 
 /// The environments that are there, and those of them that are no sandbox.
@@ -146,6 +192,12 @@ fn is_source(path: &Path) -> bool {
     }
 }
 
+/// The shipped one, which needs nothing but itself.
+const SANDBOX_FILE: &str = include_str!("../../environments/sandbox.yaml");
+
+/// The list of administrators that has to be filled in.
+const NOBODY: &str = "administrators: []";
+
 const GITIGNORE: &str = "# Plans, journal and lock of mfsre, and Terraform's working files; none belongs into Git.\n.mfsre/\n.terraform/\n*.tfstate\n*.tfstate.*\n*.tfplan\n";
 
 fn environment_file(name: &EnvironmentName, url: &str) -> String {
@@ -164,7 +216,7 @@ argocd_repository_url: {url}
 
 # Who may administer the cluster; whoever runs `mfsre up` must be among them.
 access:
-  administrators: []
+  {NOBODY}
 
 # The Kubernetes API is private. Name your network to reach it from outside the VPC, also for `mfsre up`.
 # cluster:

@@ -28,7 +28,7 @@ pub fn sandbox_spec(project: &Project, environment: &Environment, started_by: St
             format!("the environment {} is not a sandbox", environment.name),
         )
         .hint(
-            "only an environment whose file has the key `sandbox` runs on this machine; the shipped one is `sandbox`",
+            "only an environment whose file has the key `sandbox` runs on this machine; `mfsre init --environment sandbox` writes one",
         ));
     }
     Ok(spec(project, environment, started_by))
@@ -119,9 +119,39 @@ async fn start(spec: &Spec, executable: &std::path::Path, progress: Progress<'_>
             Some((message, lasting)) = heard.recv() => {
                 if lasting { progress.note(message) } else { progress.say(message) }
             }
-            done = &mut work => return Ok(done?),
+            done = &mut work => {
+                let status = done?;
+                return match lost(&status) {
+                    Some(error) => Err(error),
+                    None => Ok(status),
+                };
+            }
         }
     }
+}
+
+/// The error for a sandbox of which a part has ended. Its data may be lost with it, and what works against it would wait for
+/// ever.
+fn lost(status: &mfsre_sandbox::Status) -> Option<Error> {
+    if status.is_abandoned() {
+        return None;
+    }
+    let name = &status.name;
+    let part = status.lost().next()?;
+    let mfsre_sandbox::Health::Crashed { exit, log_tail, .. } = &part.health else {
+        return None;
+    };
+    Some(
+        Error::new(
+            ErrorKind::Unhealthy,
+            format!("the part {} of the sandbox has ended ({exit})", part.name),
+        )
+            .cause(format!("the end of its log:\n{log_tail}"))
+            .hint(format!(
+                "look at `mfsre sandbox logs {} --environment {name}`; then end the platform with `mfsre sandbox stop {name}`, which forgets everything on it, and run `mfsre up {name}`",
+                part.name
+            )),
+    )
 }
 
 /// Starts the sandbox of `spec`, telling the context's reporter.
@@ -189,7 +219,10 @@ impl Context {
             let Some(status) = mfsre_sandbox::status(&dir).await? else {
                 return Err(
                     Error::failed(format!("the sandbox of {} is not running", self.environment.name))
-                        .hint(format!("start it with `mfsre up {}`", self.environment.name)),
+                        .hint(format!(
+                            "start it with `mfsre sandbox start {name}`, or bring the whole environment up with `mfsre up {name}`",
+                            name = self.environment.name
+                        )),
                 );
             };
             self.use_sandbox(status)?;
@@ -223,7 +256,8 @@ impl Step<Context> for StartSandbox {
                     context.use_sandbox(status)?;
                     Ok(Probe::Stands(detail))
                 }
-                _ => Ok(Probe::Needed),
+                Some(status) => lost(&status).map_or(Ok(Probe::Needed), Err),
+                None => Ok(Probe::Needed),
             }
         })
     }

@@ -1,12 +1,17 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Context;
 use super::rotate::{age, days};
+use super::sandbox_dir;
 use crate::error::Result;
 use crate::kubernetes::{ApplicationStatus, KubeconfigEntry};
+
+/// Longest time for the cluster to say what is in it; one that is reached answers in a fraction of this.
+const KUBERNETES_LIMIT: Duration = Duration::from_secs(10);
 
 /// An environment as it stands.
 #[derive(Debug, Serialize)]
@@ -41,7 +46,7 @@ pub struct ClusterStatus {
 }
 
 /// The credentials as they stand.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct CredentialStatus {
     /// Since when the admin password is the current one, RFC 3339.
     pub password_since: Option<String>,
@@ -57,6 +62,8 @@ pub struct CredentialStatus {
     pub deploy_key_age_days: Option<i64>,
     /// Whether the git host knows it; unknown where the host cannot be asked.
     pub deploy_key_registered: Option<bool>,
+    /// Why the git host could not be asked.
+    pub deploy_key_problem: Option<String>,
     /// Fingerprint of the key that an unfinished rotation brings.
     pub deploy_key_pending: Option<String>,
     /// Since when that rotation is unfinished.
@@ -80,10 +87,13 @@ impl CredentialStatus {
             Some(_) => aws.stored_key(&names.deploy_key_pending, environment).await?,
             None => None,
         };
-        let host = context.platform()?.git_host(&context.environment).await?;
-        let registered = match &key {
-            Some(stored) if !host.is_manual() => Some(host.find(&stored.key.public).await?.is_some()),
-            _ => None,
+        let (registered, problem) = match &key {
+            Some(stored) => match registered(context, &stored.key.public).await {
+                Ok(registered) => (registered, None),
+                // One credential that is not at hand shall not hide everything else.
+                Err(error) => (None, Some(told(error))),
+            },
+            None => (None, None),
         };
         Ok(Self {
             password_since: password.as_ref().map(|p| since(p.since)),
@@ -93,10 +103,72 @@ impl CredentialStatus {
             deploy_key_since: key.as_ref().map(|k| since(k.since)),
             deploy_key_age_days: key.as_ref().map(|k| days(age(k.since))),
             deploy_key_registered: registered,
+            deploy_key_problem: problem,
             deploy_key_pending: pending_key.as_ref().map(|k| k.key.fingerprint.clone()),
             deploy_key_pending_since: pending_key.map(|k| since(k.since)),
         })
     }
+}
+
+/// Whether the git host knows the key; unknown where a person registers keys.
+async fn registered(context: &Context, public: &str) -> Result<Option<bool>> {
+    let host = context.platform()?.git_host(&context.environment).await?;
+    if host.is_manual() {
+        return Ok(None);
+    }
+    Ok(Some(host.find(public).await?.is_some()))
+}
+
+/// An error in one line.
+fn told(error: crate::error::Error) -> String {
+    let lines: Vec<String> = std::iter::once(error.message).chain(error.causes).collect();
+    lines.join(": ")
+}
+
+/// The version of the cluster and the Applications on it.
+async fn inside(context: &Context) -> Result<(String, Vec<ApplicationStatus>)> {
+    let kubernetes = context.kubernetes()?;
+    let look = async { Ok::<_, crate::error::Error>((kubernetes.version().await?, kubernetes.applications().await?)) };
+    match tokio::time::timeout(KUBERNETES_LIMIT, look).await {
+        Ok(found) => found,
+        Err(_) => Err(crate::error::Error::failed(format!(
+            "the Kubernetes API did not answer within {} s",
+            KUBERNETES_LIMIT.as_secs()
+        ))),
+    }
+}
+
+/// A sandbox that does not run, or of which a part has ended that is not started again: nothing behind it can be asked.
+fn broken_sandbox(context: &Context, status: Option<&mfsre_sandbox::Status>) -> Option<StatusReport> {
+    let parts = match status {
+        None => vec!["not running".to_owned()],
+        Some(status) if status.lost().next().is_none() => return None,
+        Some(status) => troubles(status),
+    };
+    Some(StatusReport {
+        cluster: ClusterStatus {
+            name: context.environment.names.cluster.clone(),
+            state: "unknown".into(),
+            version: None,
+            endpoint: None,
+            problem: None,
+        },
+        credentials: CredentialStatus::default(),
+        applications: Vec::new(),
+        sandbox: parts,
+        argocd_url: None,
+        healthy: false,
+    })
+}
+
+/// The parts of a sandbox that are not healthy.
+fn troubles(status: &mfsre_sandbox::Status) -> Vec<String> {
+    let trouble = |part: &mfsre_sandbox::Part| match &part.health {
+        mfsre_sandbox::Health::Crashed { exit, .. } => Some(format!("{} crashed: {exit}", part.name)),
+        mfsre_sandbox::Health::Starting => Some(format!("{} is starting", part.name)),
+        mfsre_sandbox::Health::Healthy | mfsre_sandbox::Health::Stopped => None,
+    };
+    status.parts.iter().filter_map(trouble).collect()
 }
 
 /// Looks at an environment.
@@ -104,6 +176,12 @@ impl CredentialStatus {
 /// # Errors
 /// AWS cannot be asked.
 pub async fn status(context: &mut Context) -> Result<StatusReport> {
+    if context.environment.is_sandbox() {
+        let status = mfsre_sandbox::status(&sandbox_dir(&context.project, &context.environment)).await?;
+        if let Some(report) = broken_sandbox(context, status.as_ref()) {
+            return Ok(report);
+        }
+    }
     context.attach().await?;
     let names = context.environment.names.clone();
     let there = context.find_cluster().await?;
@@ -119,34 +197,16 @@ pub async fn status(context: &mut Context) -> Result<StatusReport> {
     };
     let mut applications = Vec::new();
     if there {
-        let kubernetes = context.kubernetes()?;
-        match kubernetes.version().await {
-            Ok(version) => {
+        match inside(context).await {
+            Ok((version, found)) => {
                 cluster.version = Some(version);
-                applications = kubernetes.applications().await?;
+                applications = found;
             }
-            Err(error) => {
-                let error = crate::error::Error::from(error);
-                cluster.problem = Some(
-                    std::iter::once(error.message)
-                        .chain(error.causes)
-                        .collect::<Vec<_>>()
-                        .join(": "),
-                );
-            }
+            Err(error) => cluster.problem = Some(told(error)),
         }
     }
     let credentials = CredentialStatus::of(context).await?;
-    let sandbox: Vec<String> = context
-        .sandbox
-        .iter()
-        .flat_map(|s| &s.parts)
-        .filter_map(|p| match &p.health {
-            mfsre_sandbox::Health::Crashed { exit, .. } => Some(format!("{} crashed: {exit}", p.name)),
-            mfsre_sandbox::Health::Starting => Some(format!("{} is starting", p.name)),
-            mfsre_sandbox::Health::Healthy | mfsre_sandbox::Health::Stopped => None,
-        })
-        .collect();
+    let sandbox: Vec<String> = context.sandbox.iter().flat_map(troubles).collect();
     let healthy = there
         && cluster.problem.is_none()
         && !applications.is_empty()

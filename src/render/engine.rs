@@ -109,8 +109,12 @@ pub fn render(
                 })?
                 .into_bytes();
         }
-        // Only what says that it was generated is removed again when it is rendered no more.
-        let marked = !path.starts_with(".") || is_marked(&rendered) || !(terraform || name.ends_with(".hcl"));
+        // Only what says that it was generated is removed again when it is rendered no more. The built-in templates do, and those
+        // of the project are helped where the file can hold a remark.
+        // Beside the Terraform code a YAML file may be of another language, in which the first line has a meaning.
+        let yaml = target.extension().is_some_and(|e| e == "yaml" || e == "yml") && target.starts_with("cd");
+        let remarks = terraform || yaml || target.extension().is_some_and(|e| e == "hcl");
+        let marked = matches!(contents, Cow::Borrowed(_)) || is_marked(&rendered) || !remarks;
         let header = if marked {
             String::new()
         } else {

@@ -457,8 +457,17 @@ impl Workspace {
     /// # Errors
     /// It failed.
     pub async fn state_list(&self, cancellation: &Cancellation) -> Result<Vec<String>, TerraformError> {
-        let finished = self.call(&["state", "list"]).run(cancellation, |_| {}, None).await?;
-        // With no state at all the command fails, and there is nothing in it.
+        let finished = match self
+            .call(&["state", "list"])
+            .expect(&[], cancellation, |_| {}, None)
+            .await
+        {
+            // With no state at all the command fails, and there is nothing in it.
+            Err(TerraformError::Failed { output, .. }) if output.contains("No state file was found") => {
+                return Ok(Vec::new());
+            }
+            listed => listed?,
+        };
         Ok(finished
             .stdout
             .lines()

@@ -1,4 +1,5 @@
 use std::io::{IsTerminal as _, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -35,6 +36,8 @@ pub struct Printer {
     pub color: ColorChoice,
     /// 0, or more for each `-v`; -1 for `-q`.
     pub verbosity: i8,
+    /// What the document shall tell besides, as diagnostics of an environment file.
+    pub warnings: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Printer {
@@ -81,8 +84,20 @@ impl Printer {
             .map_err(|e| Error::failed("cannot serialise the result").cause(e.to_string()))?;
         if let (Some(document), Value::Object(body)) = (document.as_object_mut(), body) {
             document.extend(body);
+            let warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+            if !warnings.is_empty() {
+                document.insert("warnings".into(), json!(*warnings));
+            }
         }
         self.line(&document.to_string())
+    }
+
+    /// Keeps warnings for the command's document.
+    pub fn remember(&self, warnings: impl IntoIterator<Item = Value>) {
+        self.warnings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(warnings);
     }
 
     /// Prints one line to standard output.

@@ -46,6 +46,7 @@ mod tests {
             format: OutputFormat::Text,
             color: ColorChoice::Never,
             verbosity: 0,
+            warnings: Arc::default(),
         };
         let prompt = Prompt {
             console: Arc::new(Console::new(printer)),

@@ -234,11 +234,8 @@ fn told(call: Call, fault: Fault, error: Told) {
         Internal => ("internal error", "AWS has a disturbance"),
         Unavailable => ("unavailable", "AWS has a disturbance"),
         BadGateway => ("", "AWS has a disturbance"),
-        Reset => ("", "check the network, AWS_REGION and AWS_ENDPOINT_URL"),
-        Silent => (
-            "timeout|timed out",
-            "check the network, AWS_REGION and AWS_ENDPOINT_URL",
-        ),
+        Reset => ("", "check the network and AWS_ENDPOINT_URL"),
+        Silent => ("timeout|timed out", "check the network and AWS_ENDPOINT_URL"),
         Clock => ("signature expired", "the clock of this machine is wrong"),
         Expired => ("expired", "your AWS session has expired"),
         Denied => ("not authorized", "mfsre iam-policy ENV"),

@@ -17,16 +17,26 @@ pub(crate) const REPOSITORY: &str = "argocd_repository_url: git@github.com:acme/
 
 /// Reads `text` as `environments/demo.yaml`.
 pub(crate) fn read(text: &str) -> Result<Loaded, Diagnostics> {
-    let source = Source {
-        path: "environments/demo.yaml".into(),
-        text: text.into(),
-    };
-    parse(source, "demo", TODAY)
+    read_as("demo", text)
 }
 
-/// Reads an environment file that is expected to be valid.
+/// Reads `text` as the file of the environment `name`.
+pub(crate) fn read_as(name: &str, text: &str) -> Result<Loaded, Diagnostics> {
+    let source = Source {
+        path: format!("environments/{name}.yaml"),
+        text: text.into(),
+    };
+    parse(source, name, TODAY)
+}
+
+/// Reads `environments/demo.yaml`, which is expected to be valid.
 pub(crate) fn environment(text: &str) -> Environment {
-    match read(text) {
+    environment_of("demo", text)
+}
+
+/// Reads the file of the environment `name`, which is expected to be valid.
+pub(crate) fn environment_of(name: &str, text: &str) -> Environment {
+    match read_as(name, text) {
         Ok(loaded) => loaded.environment,
         Err(diagnostics) => panic!("{}\n{}", text, diagnostics.render(false)),
     }

@@ -9,6 +9,7 @@ use crate::aws::Aws;
 use crate::project::{ENVIRONMENT, Finished, Project};
 
 #[test]
+#[ignore = "brings up a platform: `cargo xtask test` runs it"]
 fn an_environment_whose_runs_are_at_the_host_comes_up_and_goes() {
     let project = Project::new();
     let scratch = project.folder().join("host");

@@ -2,7 +2,7 @@
 //! only AWS and the nodes are simulated. Each test has a project of its own, and what it asserts is read from the outside:
 //! from the APIs of AWS, Kubernetes, Argo CD and the git host, from files, and from `/proc`.
 //!
-//! Run with `cargo test --features e2e --test e2e -- --test-threads=1 --nocapture`.
+//! Run with `cargo test --test e2e -- --ignored --test-threads=1 --nocapture`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

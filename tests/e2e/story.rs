@@ -44,6 +44,7 @@ struct Story<'a> {
 }
 
 #[test]
+#[ignore = "brings up a platform: `cargo xtask test` runs it"]
 fn an_environment_comes_up_is_kept_in_order_and_goes_without_a_trace() {
     let project = Project::new();
     // Started by itself, the platform outlives `down`, so that what is left on it can be looked at.
@@ -89,6 +90,7 @@ fn an_environment_comes_up_is_kept_in_order_and_goes_without_a_trace() {
         manifests::every_rendered_object_is_accepted_by_the_api_server(&project, &story.kubectl);
     });
     section("second up", || story.a_second_up_changes_nothing(&sampler));
+    section("Terraform by hand", || story.terraform_by_hand_plans_no_change());
     section("every command", || story.every_command_has_spoken());
     let samples = sampler.finish();
     section("core dumps", || story.memory_is_not_dumped());

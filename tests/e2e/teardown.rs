@@ -32,6 +32,7 @@ struct Teardown<'a> {
 }
 
 #[test]
+#[ignore = "brings up a platform: `cargo xtask test` runs it"]
 fn a_teardown_takes_what_is_the_environment_s_and_nothing_else() {
     let project = Project::new();
     let status = project.run(&["sandbox", "start", ENVIRONMENT]).exit(0).clone();
@@ -88,6 +89,7 @@ fn a_teardown_takes_what_is_the_environment_s_and_nothing_else() {
 }
 
 #[test]
+#[ignore = "brings up a platform: `cargo xtask test` runs it"]
 fn a_teardown_without_state_or_cluster_names_what_it_leaves() {
     let project = Project::new();
     let status = project.run(&["sandbox", "start", ENVIRONMENT]).exit(0).clone();

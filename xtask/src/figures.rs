@@ -44,10 +44,10 @@ pub(crate) fn run(end_to_end: bool) -> Result<(), String> {
         let mut arguments = vec![
             "test",
             "--workspace",
-            "--all-features",
             "--test",
             "e2e",
             "--",
+            "--ignored",
             "--test-threads=1",
         ];
         arguments.extend(["--nocapture"].iter().chain(&END_TO_END));

@@ -7,15 +7,21 @@ use crate::report::Report;
 use crate::setup;
 
 /// Runs the linters named, or every one.
-pub(crate) fn run(parts: &[&str]) -> Result<(), String> {
-    let mut report = Report::only(parts);
+pub(crate) fn run(names: &[&str]) -> Result<(), String> {
+    let mut report = Report::only(names);
+    parts(&mut report)?;
+    report.print();
+    Ok(())
+}
+
+/// Every linter, each a part of the report.
+pub(crate) fn parts(report: &mut Report) -> Result<(), String> {
     report.part("rustfmt", || cargo(&["fmt", "--all", "--check"]))?;
     report.part("clippy", || {
         cargo(&[
             "clippy",
             "--workspace",
             "--all-targets",
-            "--all-features",
             "--quiet",
             "--",
             "-D",
@@ -49,7 +55,7 @@ pub(crate) fn run(parts: &[&str]) -> Result<(), String> {
     report.part("hadolint", || {
         execute(command(setup::python_tool("hadolint")?).args(dockerfiles()?))
     })?;
-    report.part("main-service", || {
+    report.part("ruff and mypy", || {
         execute(setup::main_service("ruff")?.arg("check"))?;
         execute(setup::main_service("ruff")?.args(["format", "--check"]))?;
         execute(&mut setup::main_service("mypy")?)
@@ -57,9 +63,7 @@ pub(crate) fn run(parts: &[&str]) -> Result<(), String> {
     report.part("cargo-deny", || {
         let deny = setup::cargo_deny()?;
         execute(command(deny).args(["--all-features", "check", "licenses", "bans", "sources"]))
-    })?;
-    report.print();
-    Ok(())
+    })
 }
 
 /// Formats, validates and tests the blueprint on a copy, so that no working files land among the templates.

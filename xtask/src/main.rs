@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
-  test [--fast]   set up what is missing, then run every test; --fast leaves out the end-to-end tier
+  test [--fast]   set up what is missing, then run every test and every linter; --fast runs the fast tests alone
   lint [PART]...  set up what is missing, then run every linter, or those whose names begin so
   report [--fast] run the tests that count what was killed, broken, searched and planted, and print their figures; --fast
                   leaves out the end-to-end tier

@@ -1,7 +1,8 @@
 //! Running other programs.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, ExitStatus};
 
 /// The repository's folder.
 pub(crate) fn root() -> PathBuf {
@@ -13,9 +14,48 @@ pub(crate) fn root() -> PathBuf {
 
 /// Runs a command in the repository's folder and expects it to succeed.
 pub(crate) fn run(command: &mut Command) -> Result<(), String> {
-    let shown = format!("{command:?}");
-    println!("$ {}", shown.replace('"', ""));
+    let shown = shown(command);
+    println!("$ {shown}");
     let status = command.status().map_err(|e| format!("cannot run {shown}: {e}"))?;
+    expect_success(&shown, status)
+}
+
+/// A command that runs beside others, with its output in a file.
+pub(crate) struct Background {
+    shown: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Background {
+    /// Starts it.
+    pub(crate) fn start(command: &mut Command, log: PathBuf) -> Result<Self, String> {
+        let shown = shown(command);
+        println!("$ {shown} > {} &", log.display());
+        let cannot_write = |e: std::io::Error| format!("cannot write {}: {e}", log.display());
+        let output = File::create(&log).map_err(cannot_write)?;
+        command.stdout(output.try_clone().map_err(cannot_write)?).stderr(output);
+        let child = command.spawn().map_err(|e| format!("cannot run {shown}: {e}"))?;
+        Ok(Self { shown, child, log })
+    }
+
+    /// Waits for its end, prints what it wrote, and expects that it succeeded.
+    pub(crate) fn finish(mut self) -> Result<(), String> {
+        let status = self
+            .child
+            .wait()
+            .map_err(|e| format!("cannot wait for {}: {e}", self.shown))?;
+        println!("\n$ {}", self.shown);
+        println!("{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+        expect_success(&self.shown, status)
+    }
+}
+
+fn shown(command: &Command) -> String {
+    format!("{command:?}").replace('"', "")
+}
+
+fn expect_success(shown: &str, status: ExitStatus) -> Result<(), String> {
     if status.success() {
         Ok(())
     } else {

@@ -1,13 +1,17 @@
-//! `cargo xtask test`: the one command that runs every test, set-up included.
+//! `cargo xtask test`: the one command that runs every check, set-up included.
 
-use crate::process::{cargo, cargo_command, run as run_command};
+use std::process::Command;
+
+use crate::process::{Background, cargo, cargo_command, root, run as run_command};
 use crate::report::Report;
-use crate::setup;
+use crate::{lint, setup};
 
-const END_TO_END: [&str; 3] = ["test", "--workspace", "--all-features"];
+/// The whole workspace each time, and the tests by name: one package alone has other features of its dependencies, and would compile
+/// them again.
+const END_TO_END: [&str; 2] = ["test", "--workspace"];
 
-/// Runs the fast tier, and with `end_to_end` the other one too.
-pub(crate) fn run(end_to_end: bool) -> Result<(), String> {
+/// Runs the fast tier, and with `all` the linters and the end-to-end tier too.
+pub(crate) fn run(all: bool) -> Result<(), String> {
     let mut report = Report::default();
     report.part("prerequisites", || setup::terraform().map(|_| ()))?;
     report.part("build", || cargo(&["build", "--workspace", "--all-targets"]))?;
@@ -15,7 +19,8 @@ pub(crate) fn run(end_to_end: bool) -> Result<(), String> {
     report.part("main-service", || {
         run_command(setup::main_service("pytest")?.args(["--quiet", "--durations=3"]))
     })?;
-    if end_to_end {
+    if all {
+        lint::parts(&mut report)?;
         let mut python = None;
         report.part("tools", || {
             let tools = setup::tools()?;
@@ -24,23 +29,26 @@ pub(crate) fn run(end_to_end: bool) -> Result<(), String> {
             Ok(())
         })?;
         let python = python.ok_or("ministack is not among the tools")?;
-        report.part("build end-to-end tests", || {
-            cargo(&["build", "--workspace", "--all-targets", "--all-features"])
+        report.part("sandbox and exporter, end to end", || {
+            let tests = ["--lib", "--test", "platform", "--test", "image"];
+            let how = ["--", "--ignored", "--test-threads=1"];
+            let mut command = cargo_command(&[&END_TO_END[..], &tests, &how].concat());
+            run_command(command.env("MFSRE_TEST_PYTHON", &python))
         })?;
-        // The whole workspace each time, and the tests by name: one package alone has other features of its dependencies, and would
-        // compile them again.
-        report.part("the sandbox, end to end", || {
-            let tests = ["--lib", "--test", "platform", "--", "--test-threads=1"];
-            run_command(cargo_command(&[&END_TO_END[..], &tests].concat()).env("MFSRE_TEST_PYTHON", &python))
-        })?;
-        report.part("the exporter's image", || {
-            cargo(&[&END_TO_END[..], &["--test", "image"]].concat())
-        })?;
-        report.part("mfsre, end to end", || {
-            let tests = ["--test", "e2e", "--", "--test-threads=1", "--nocapture"];
-            cargo(&[&END_TO_END[..], &tests].concat())
-        })?;
+        report.part("mfsre, end to end", platforms)?;
     }
     report.print();
     Ok(())
+}
+
+/// The tests that bring up platforms, one after the other. The chain's mostly waits, so it runs beside the others.
+fn platforms() -> Result<(), String> {
+    let chain = Background::start(&mut platform_tests(&["chain::"]), root().join("target/e2e-chain.log"))?;
+    let others = run_command(&mut platform_tests(&["--skip", "chain::"]));
+    others.and(chain.finish())
+}
+
+fn platform_tests(names: &[&str]) -> Command {
+    let how = ["--test", "e2e", "--", "--ignored", "--test-threads=1", "--nocapture"];
+    cargo_command(&[&END_TO_END[..], &how, names].concat())
 }

@@ -1,6 +1,6 @@
 //! Asks an address for a document: keeps connections, and never reads more than it may.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -32,7 +32,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// So many connections are kept for one address.
 const IDLE_PER_ADDRESS: usize = 64;
 /// What is read at first. The head and the body of a small answer fit.
-const READ: usize = 4 * 1024;
+const READ: usize = 1024;
 /// What an answer may have before it counts against the memory of all answers together. Every target may have that much, so
 /// that the large ones cannot take it from the small ones.
 const SMALL: usize = 64 * 1024;
@@ -169,11 +169,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 type Stream = Box<dyn Connection>;
 
 /// Which connections are alike.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     address: SocketAddr,
-    /// For TLS: which configuration, by its place in memory, and which name.
-    tls: Option<(usize, ServerName<'static>)>,
+    /// For TLS: which configuration, by its place in memory, and which name. Boxed, as most targets have none.
+    tls: Option<Box<(usize, String)>>,
 }
 
 struct Idle {
@@ -206,7 +206,8 @@ pub(crate) struct Client {
     pub(crate) limits: Limits,
     requests: Semaphore,
     memory: Arc<Semaphore>,
-    idle: Mutex<HashMap<Key, Vec<Idle>>>,
+    /// In a tree, which grows with the number of targets and not by doubling.
+    idle: Mutex<BTreeMap<Key, Vec<Idle>>>,
 }
 
 /// What one try on one connection came to.
@@ -275,7 +276,7 @@ impl Client {
             tls: endpoint
                 .server_name
                 .as_ref()
-                .map(|name| (Arc::as_ptr(&request.tls.config).addr(), name.clone())),
+                .map(|name| Box::new((Arc::as_ptr(&request.tls.config).addr(), name.to_str().into_owned()))),
         };
         let mut message = Zeroizing::new(Vec::with_capacity(endpoint.head.len() + 2));
         message.extend_from_slice(endpoint.head.as_bytes());
@@ -291,7 +292,7 @@ impl Client {
                 }
             }
         }
-        let stream = self.connect(&key, &request.tls).await?;
+        let stream = self.connect(address, endpoint, &request.tls).await?;
         match self.attempt(stream, &message, request).await? {
             Attempt::Answered(document, stream) => {
                 self.give_back(key, stream);
@@ -317,7 +318,8 @@ impl Client {
     fn give_back(&self, key: Key, stream: Option<Stream>) {
         let Some(stream) = stream else { return };
         let mut pool = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = pool.entry(key).or_default();
+        // Mostly there is one, where a Vec would make room for four.
+        let idle = pool.entry(key).or_insert_with(|| Vec::with_capacity(1));
         if idle.len() < IDLE_PER_ADDRESS {
             idle.push(Idle {
                 stream,
@@ -326,14 +328,14 @@ impl Client {
         }
     }
 
-    async fn connect(&self, key: &Key, tls: &Tls) -> Result<Stream, FetchError> {
+    async fn connect(&self, address: SocketAddr, endpoint: &Endpoint, tls: &Tls) -> Result<Stream, FetchError> {
         let limit = self.limits.connect_timeout;
         let connect = async {
-            let stream = TcpStream::connect(key.address).await.map_err(FetchError::Connect)?;
+            let stream = TcpStream::connect(address).await.map_err(FetchError::Connect)?;
             stream.set_nodelay(true).map_err(FetchError::Connect)?;
-            let stream: Stream = match &key.tls {
+            let stream: Stream = match &endpoint.server_name {
                 None => Box::new(stream),
-                Some((_, name)) => Box::new(
+                Some(name) => Box::new(
                     TlsConnector::from(Arc::clone(&tls.config))
                         .connect(name.clone(), stream)
                         .await

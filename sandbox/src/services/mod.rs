@@ -12,7 +12,7 @@ pub mod git_server;
 pub mod github_api;
 mod http;
 pub(crate) mod json_lines;
-#[cfg(all(test, feature = "e2e"))]
+#[cfg(test)]
 mod ministack;
 pub mod pod_network;
 mod repository;

@@ -17,6 +17,7 @@ use super::processes::{self, MARKER};
 use super::servers::git_port_busy;
 use super::state::{Phase, State};
 use crate::files::{remove_dir, tail};
+use crate::status::SUPERVISOR_ENDED;
 use crate::{Error, Event, Health, Progress, Spec, Status, Stopped, Toolset};
 
 /// How long another command may hold the sandbox.
@@ -110,7 +111,7 @@ pub async fn status(dir: &Path) -> Result<Option<Status>, Error> {
         if supervisor.is_none() && part.health != Health::Stopped {
             part.pid = None;
             part.health = Health::Crashed {
-                exit: "the supervisor has ended".to_owned(),
+                exit: SUPERVISOR_ENDED.to_owned(),
                 log_tail: tail(&layout.log("supervisor"), 10),
                 restarts: 0,
             };

@@ -121,8 +121,9 @@ impl Step<Context> for RemoveCredentials {
                 match removal {
                     Removal::Removed => removed.push(name),
                     Removal::Scheduled(date) => scheduled.push(format!(
-                        "{name} is kept until {} (mfsre down --purge does not)",
-                        date.strftime("%Y-%m-%d")
+                        "{name} is kept until {} (`mfsre down {} --purge` deletes it at once)",
+                        date.strftime("%Y-%m-%d"),
+                        context.environment.name
                     )),
                     Removal::Absent => {}
                 }

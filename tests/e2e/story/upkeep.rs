@@ -5,10 +5,27 @@ use std::time::Duration;
 use super::{Story, ready};
 use crate::process::eventually;
 use crate::project::ENVIRONMENT;
+use crate::tools::terraform;
 
 const DEPLOYMENT: &str = "cd/charts/exporter/templates/deployment.yaml";
 
 impl Story<'_> {
+    /// The rendered code runs without mfsre: whoever has the credentials plans with Terraform alone, on the same state.
+    pub(super) fn terraform_by_hand_plans_no_change(&self) {
+        let output = self
+            .project
+            .command(terraform())
+            .args(["plan", "-input=false", "-no-color", "-detailed-exitcode"])
+            .current_dir(self.project.infra())
+            .envs(self.aws.variables())
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let failed = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{printed}{failed}");
+        assert!(printed.contains("No changes."), "{printed}");
+    }
+
     pub(super) fn a_change_by_hand_is_healed(&self) {
         self.kubectl.run(&[
             "--namespace",

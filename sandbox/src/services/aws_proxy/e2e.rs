@@ -24,6 +24,7 @@ async fn create_cluster(proxy: &Fixture) {
 }
 
 #[tokio::test]
+#[ignore = "starts the AWS emulator: `cargo xtask test` runs it"]
 async fn clusters_and_node_groups() {
     let (_emulator, proxy) = start().await;
     create_cluster(&proxy).await;
@@ -104,6 +105,7 @@ async fn clusters_and_node_groups() {
 }
 
 #[tokio::test]
+#[ignore = "starts the AWS emulator: `cargo xtask test` runs it"]
 async fn add_ons_and_versions() {
     let (_emulator, proxy) = start().await;
     create_cluster(&proxy).await;
@@ -139,6 +141,7 @@ async fn add_ons_and_versions() {
 }
 
 #[tokio::test]
+#[ignore = "starts the AWS emulator: `cargo xtask test` runs it"]
 async fn a_version_of_a_secret_never_changes() {
     let (_emulator, proxy) = start().await;
     let made = json!({ "Name": "demo/argocd", "SecretString": "first" });
@@ -173,6 +176,7 @@ async fn a_version_of_a_secret_never_changes() {
 }
 
 #[tokio::test]
+#[ignore = "starts the AWS emulator: `cargo xtask test` runs it"]
 async fn parameters_and_labels() {
     let (_emulator, proxy) = start().await;
     let put = json!({ "Name": "/demo/key", "Type": "SecureString", "Value": "x" });
@@ -220,6 +224,7 @@ async fn parameters_and_labels() {
 }
 
 #[tokio::test]
+#[ignore = "starts the AWS emulator: `cargo xtask test` runs it"]
 async fn security_groups_and_flow_logs() {
     let (_emulator, proxy) = start().await;
     let ec2 = async |form: &str| {
@@ -264,6 +269,7 @@ async fn security_groups_and_flow_logs() {
 }
 
 #[tokio::test]
+#[ignore = "starts the AWS emulator: `cargo xtask test` runs it"]
 async fn access_keys() {
     let (_emulator, proxy) = start().await;
     proxy
@@ -306,6 +312,7 @@ async fn access_keys() {
 }
 
 #[tokio::test]
+#[ignore = "starts the AWS emulator: `cargo xtask test` runs it"]
 async fn tags_that_change_later() {
     let (_emulator, proxy) = start().await;
     create_cluster(&proxy).await;
@@ -386,6 +393,7 @@ async fn tags_that_change_later() {
 }
 
 #[tokio::test]
+#[ignore = "starts the AWS emulator: `cargo xtask test` runs it"]
 async fn a_load_balancer_keeps_its_subnet_and_its_group_until_its_interfaces_are_gone() {
     let (_emulator, proxy) = start().await;
     let ec2 = async |form: &str| proxy.query("ec2", &format!("{form}&Version=2016-11-15")).await;
@@ -459,6 +467,7 @@ async fn a_load_balancer_keeps_its_subnet_and_its_group_until_its_interfaces_are
 }
 
 #[tokio::test]
+#[ignore = "starts the AWS emulator: `cargo xtask test` runs it"]
 async fn a_network_interface_takes_tags_and_is_found_by_them() {
     let (_emulator, proxy) = start().await;
     let ec2 = async |form: &str| proxy.query("ec2", &format!("{form}&Version=2016-11-15")).await.body;

@@ -7,7 +7,7 @@
 mod answer;
 mod call;
 mod context;
-#[cfg(all(test, feature = "e2e"))]
+#[cfg(test)]
 mod e2e;
 mod eks_operations;
 mod memory;

@@ -124,7 +124,6 @@ impl Fixture {
     }
 
     /// In front of an emulator that somebody else runs.
-    #[cfg(feature = "e2e")]
     pub(super) async fn of(emulator: SocketAddr) -> Self {
         Self::in_front_of(emulator, tempfile::tempdir().unwrap(), Arc::default()).await
     }

@@ -26,6 +26,7 @@ async fn eks(emulator: &Ministack, method: &str, target: &str, body: &str) -> u1
 }
 
 #[tokio::test]
+#[ignore = "starts the AWS emulator: `cargo xtask test` runs it"]
 async fn access_follows_the_access_entries() {
     let emulator = Ministack::start().await;
     let webhook = Fixture::in_front_of(emulator.address).await;

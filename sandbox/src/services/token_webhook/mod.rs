@@ -10,7 +10,7 @@
 
 mod access_entries;
 mod aws;
-#[cfg(all(test, feature = "e2e"))]
+#[cfg(test)]
 mod e2e;
 mod principal;
 mod review;
