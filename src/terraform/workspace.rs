@@ -192,6 +192,14 @@ impl Workspace {
         if self.dir.join(".terraform").is_dir() && current.as_deref() == Some(&stamp) {
             return Ok(());
         }
+        // One that fails may have set up another backend by then, so that the last stamp tells nothing any more.
+        match std::fs::remove_file(&stamp_path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                let what = format!("remove {}", stamp_path.display());
+                return Err(TerraformError::Io { what, source });
+            }
+            _ => {}
+        }
         let mut arguments = vec!["init", "-input=false", "-no-color"];
         if self.cloud {
             self.forget_other_backend()?;
