@@ -78,6 +78,9 @@ async fn argo_cd(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
             401
         };
         respond(&mut stream, status, &json!({ "items": [] })).await;
+    } else if line.starts_with("GET / ") {
+        // As a build without web assets: Go's file server.
+        respond(&mut stream, 200, &json!("<pre><a href=\"assets/\">assets/</a></pre>")).await;
     } else {
         respond(&mut stream, 404, &json!({})).await;
     }
@@ -272,6 +275,7 @@ async fn what_argo_cd_answers_instead_is_told() {
         );
     }
     assert!(ArgoCd::forwarded(address, Some(b"no certificate")).is_err());
+    assert!(!argocd.has_pages().await.unwrap());
 }
 
 #[tokio::test]

@@ -792,9 +792,8 @@ fn without_credentials_the_commands_on_aws_say_so_and_change_nothing() {
     let before = project.files();
     let mut shown = String::new();
     for arguments in [
-        &["up", "demo"][..],
-        &["up", "demo", "--yes"],
-        &["down", "demo"],
+        &["up", "demo", "--yes"][..],
+        &["down", "demo", "--yes"],
         &["plan", "demo"],
         &["status", "demo"],
         &["kubeconfig", "demo", "--print"],
@@ -832,7 +831,7 @@ fn a_secret_goes_into_a_pipe_only_where_that_is_asked_for() {
 
 #[test]
 fn a_failure_is_one_document_at_the_end_of_the_events() {
-    let finished = Project::demo().run(&["up", "demo", "--output", "json"]);
+    let finished = Project::demo().run(&["up", "demo", "--yes", "--output", "json"]);
     assert_eq!((finished.code, finished.stderr.as_str()), (1, ""));
     let lines: Vec<Value> = finished
         .stdout

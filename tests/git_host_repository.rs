@@ -248,23 +248,77 @@ async fn a_clone_that_was_cut_off_or_tampered_with_is_brought_back() {
     );
 }
 
-#[tokio::test]
-async fn a_protected_branch_is_answered_with_a_pull_request() {
-    let remote = Remote::with(|dir| write(dir, "README.md", "theirs\n"));
+/// Has the repository refuse pushes to branches that match `pattern`, as a git host does for protected ones.
+fn protect(remote: &Remote, pattern: &str) {
     let hook = remote.path("remote.git/hooks/pre-receive");
     write(
         &remote.path("remote.git"),
         "hooks/pre-receive",
-        "#!/bin/sh\necho 'no pushing here' >&2\nexit 1\n",
+        &format!(
+            "#!/bin/sh\nwhile read -r old new ref; do case $ref in {pattern}) echo \"no pushing to $ref\" >&2; exit 1;; esac; done\n"
+        ),
     );
     std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[tokio::test]
+async fn what_a_protected_branch_refuses_is_proposed_in_another() {
+    let remote = Remote::with(|dir| write(dir, "README.md", "theirs\n"));
+    protect(&remote, "refs/heads/main");
+    let bare = remote.path("remote.git");
     let repository = remote.repository();
     compare(&repository, &rendered()).await.unwrap();
     let error = repository.publish("Render demo").await.unwrap_err();
-    assert!(error.to_string().contains("no pushing here"), "{error}");
-    assert!(error.hint().contains("pull request"), "{}", error.hint());
-    // The refused commit is not taken for published.
+    assert!(error.is_protected(), "{error}");
+    assert!(error.to_string().contains("no pushing to refs/heads/main"), "{error}");
+    repository.propose("mfsre/demo").await.unwrap();
+    assert_eq!(git(&bare, &["show", &format!("mfsre/demo:{VALUES}")]), "name: 'demo'\n");
+    assert_eq!(
+        git(&bare, &["rev-parse", "mfsre/demo^"]),
+        git(&bare, &["rev-parse", "main"])
+    );
+    assert_eq!(
+        remote.branch().into_keys().collect::<Vec<_>>(),
+        ["README.md"],
+        "the branch itself is as it was"
+    );
+
+    // The refused commit is not taken for published; proposed again, the branch that is under review stays as it is.
+    let proposed = git(&bare, &["rev-parse", "mfsre/demo"]);
     assert_eq!(files(compare(&repository, &rendered()).await.unwrap()).len(), 3);
+    repository.publish("Render demo, later").await.unwrap_err();
+    repository.propose("mfsre/demo").await.unwrap();
+    assert_eq!(git(&bare, &["rev-parse", "mfsre/demo"]), proposed);
+
+    // Something else takes its place.
+    let mut changed = rendered();
+    changed[1].1 = "name: 'changed'\n";
+    compare(&repository, &changed).await.unwrap();
+    repository.publish("Render demo").await.unwrap_err();
+    repository.propose("mfsre/demo").await.unwrap();
+    assert_eq!(
+        git(&bare, &["show", &format!("mfsre/demo:{VALUES}")]),
+        "name: 'changed'\n"
+    );
+    assert_eq!(
+        git(&bare, &["rev-parse", "mfsre/demo^"]),
+        git(&bare, &["rev-parse", "main"])
+    );
+}
+
+#[tokio::test]
+async fn where_no_branch_may_be_pushed_a_pull_request_is_the_advice() {
+    let remote = Remote::with(|dir| write(dir, "README.md", "theirs\n"));
+    protect(&remote, "*");
+    let repository = remote.repository();
+    compare(&repository, &rendered()).await.unwrap();
+    repository.publish("Render demo").await.unwrap_err();
+    let error = repository.propose("mfsre/demo").await.unwrap_err();
+    assert!(
+        error.to_string().contains("no pushing to refs/heads/mfsre/demo"),
+        "{error}"
+    );
+    assert!(error.hint().contains("pull request"), "{}", error.hint());
 }
 
 #[tokio::test]

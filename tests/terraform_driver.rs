@@ -49,6 +49,7 @@ async fn workspace_in(dir: &Path) -> Workspace {
     });
     Workspace::new(
         program,
+        dir.to_owned(),
         dir.join("root"),
         dir.join("private"),
         ChildEnvironment::terraform(),
@@ -194,7 +195,7 @@ async fn an_error_in_the_files_names_file_and_line() {
     assert_eq!(message, "terraform plan failed");
     assert_eq!(causes.len(), 1, "{causes:?}");
     assert!(
-        causes[0].starts_with("Reference to undeclared input variable (main.tf:2)"),
+        causes[0].starts_with("Reference to undeclared input variable (root/main.tf:2)"),
         "{causes:?}"
     );
 }
@@ -217,7 +218,7 @@ resource "terraform_data" "bad" {
     let (message, causes) = error.retell();
     assert_eq!(message, "terraform apply failed");
     assert!(
-        causes[0].starts_with("terraform_data.bad: local-exec provisioner error (main.tf:5)"),
+        causes[0].starts_with("terraform_data.bad: local-exec provisioner error (root/main.tf:5)"),
         "{causes:?}"
     );
     assert!(causes[0].contains("it broke"), "{causes:?}");
@@ -442,6 +443,7 @@ async fn scripted(dir: &Path, body: &str) -> Workspace {
     std::fs::create_dir_all(dir.join("private")).unwrap();
     Workspace::new(
         program,
+        dir.to_owned(),
         dir.join("root"),
         dir.join("private"),
         ChildEnvironment::terraform(),
@@ -580,8 +582,10 @@ async fn a_mirror_is_named_in_a_configuration_of_our_own_unless_the_user_has_one
     environment.remove_prefix("TF_CLI_CONFIG_FILE");
     let program = Program::find(None).await.unwrap();
     let (root, private) = (module.path("root"), module.path("private"));
+    let project = root.parent().unwrap().to_owned();
     let workspace = Workspace::new(
         program.clone(),
+        project.clone(),
         root.clone(),
         private.clone(),
         environment.clone(),
@@ -596,7 +600,7 @@ async fn a_mirror_is_named_in_a_configuration_of_our_own_unless_the_user_has_one
 
     std::fs::remove_file(private.join("terraform.rc")).unwrap();
     environment.set("TF_CLI_CONFIG_FILE", "/dev/null");
-    Workspace::new(program, root, private.clone(), environment, Some(&mirror)).unwrap();
+    Workspace::new(program, project, root, private.clone(), environment, Some(&mirror)).unwrap();
     assert!(!private.join("terraform.rc").exists());
 }
 

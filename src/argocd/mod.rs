@@ -153,6 +153,18 @@ impl ArgoCd {
         }
     }
 
+    /// Whether it serves web pages: one that was built without their assets lists a folder at that address.
+    ///
+    /// # Errors
+    /// Argo CD does not answer.
+    pub async fn has_pages(&self) -> Result<bool, ArgoCdError> {
+        const ATTEMPTED: &str = "look at the web pages";
+        let response = self.http.get(format!("{}/", self.base)).send().await;
+        let response = response.map_err(|e| self.unreachable(ATTEMPTED, e))?;
+        let page = response.text().await.map_err(|e| self.unreachable(ATTEMPTED, e))?;
+        Ok(page.contains("<title>Argo CD</title>"))
+    }
+
     /// Whether a session still holds. This is no login, and so no attempt that counts.
     ///
     /// # Errors

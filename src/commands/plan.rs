@@ -7,17 +7,14 @@ use super::{CHANGES, Session};
 use crate::error::{IoContext as _, Result};
 use crate::ops::plan;
 use crate::ui::table;
-use crate::workflow::{Lock, Progress};
 
 pub(super) async fn run(session: &Session, name: &str, out: Option<PathBuf>, detailed: bool) -> Result<u8> {
     let mut context = session.context(name, |_| {})?;
-    let _lock = Lock::acquire(&context.private(), "plan", name)?;
-    context.prepare_plan().await?;
-    let reporter = context.reporter.clone();
-    let (plan, json) = plan(&mut context, out.is_some(), Progress::new(reporter.as_ref(), "plan")).await?;
+    let summary = plan(&mut context, out.is_some()).await?;
+    let plan = &summary.plan;
     let mut rows = Vec::new();
     let mut changes = Vec::new();
-    for change in json["resource_changes"].as_array().into_iter().flatten() {
+    for change in summary.json["resource_changes"].as_array().into_iter().flatten() {
         let actions: Vec<&str> = change["change"]["actions"]
             .as_array()
             .into_iter()

@@ -74,11 +74,12 @@ impl Session {
             executable: self.executable()?,
         };
         options(&mut chosen);
+        let cancellation = Cancellation::on_signals().or_cannot(|| "listen for signals".into())?;
         let prompt = Prompt {
             console: self.console.clone(),
             no_input: self.global.no_input,
+            cancellation: cancellation.clone(),
         };
-        let cancellation = Cancellation::on_signals().or_cannot(|| "listen for signals".into())?;
         Ok(Context::new(
             project,
             environment,

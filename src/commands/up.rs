@@ -43,7 +43,8 @@ pub(super) async fn run(session: &Session, name: &str, yes: bool, push: bool, ti
     rows.push(vec![
         "Argo CD".to_owned(),
         match &summary.argocd_url {
-            Some(url) => format!("{url}   user admin"),
+            Some(url) if summary.argocd_pages => format!("{url}   user admin"),
+            Some(url) => format!("{url}   user admin (API only: this build has no web pages)"),
             None => {
                 "kubectl -n argocd port-forward svc/argocd-server 8080:443, then https://localhost:8080   user admin"
                     .to_owned()

@@ -40,6 +40,17 @@ impl GitError {
         matches!(self, Self::Failed { output, .. } if SIGNS.iter().any(|sign| output.contains(sign)))
     }
 
+    /// Whether a push was refused by a rule of the repository, as that of GitHub (`GH006`, `GH013`), GitLab or Gitea for a
+    /// protected branch.
+    #[must_use]
+    pub fn is_protected(&self) -> bool {
+        const RULES: [&str; 3] = ["protected branch", "hook declined", "rule violations"];
+        let Self::Failed { command, output } = self else {
+            return false;
+        };
+        command == "push" && output.contains("[remote rejected]") && RULES.iter().any(|rule| output.contains(rule))
+    }
+
     /// What to do next.
     #[must_use]
     pub fn hint(&self) -> &'static str {
@@ -52,11 +63,7 @@ impl GitError {
             {
                 "git on this machine needs access to the repository with your own credentials: try `git ls-remote URL`"
             }
-            Self::Failed { output, .. }
-                if output.contains("protected branch")
-                    || output.contains("GH006")
-                    || output.contains("pre-receive hook declined") =>
-            {
+            Self::Failed { .. } if self.is_protected() => {
                 "the branch is protected: commit cd/ in a branch of your own and open a pull request, then run `mfsre up` again"
             }
             Self::Failed { .. } => "try the same with git by hand",
@@ -326,5 +333,30 @@ impl GitRepository {
         ])
         .await?;
         Ok(self.git(&["rev-parse", "HEAD"]).await?.trim().to_owned())
+    }
+
+    /// Pushes the commit of a [`Self::publish`] that was refused to `branch` instead, which is mfsre's own: what an earlier
+    /// run has proposed there gives way, unless it is the same.
+    ///
+    /// # Errors
+    /// The push was refused.
+    pub async fn propose(&self, branch: &str) -> Result<(), GitError> {
+        let remote = format!("refs/remotes/origin/{branch}");
+        let fetch = [
+            "fetch",
+            "--quiet",
+            "--depth=1",
+            &self.url,
+            &format!("+refs/heads/{branch}:{remote}"),
+        ];
+        // Whoever reviews it must not begin anew because of another time in a commit. No such branch yet is no failure.
+        if self.git(&fetch).await.is_ok()
+            && self.git(&["rev-parse", &format!("{remote}^{{tree}}")]).await?
+                == self.git(&["rev-parse", "HEAD^{tree}"]).await?
+        {
+            return Ok(());
+        }
+        let target = format!("+HEAD:refs/heads/{branch}");
+        self.git(&["push", "--quiet", &self.url, &target]).await.map(|_| ())
     }
 }

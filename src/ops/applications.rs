@@ -51,10 +51,10 @@ impl Step<Context> for WaitHealthy {
                 let waiting: Vec<String> = applications
                     .iter()
                     .filter(|a| !is_done(context, a))
-                    .map(|a| format!("{} {}/{}", a.name, a.sync, a.health))
+                    .map(|a| format!("{:24} {:10} {}", a.name, a.sync, a.health))
                     .collect();
                 let done = applications.len() - waiting.len();
-                progress.count(done as u64, applications.len() as u64, waiting.join(" · "));
+                progress.count(done as u64, applications.len() as u64, waiting.join("\n"));
                 if all_ready(context) {
                     return Ok(Ran::Changed(summary(&context.applications)));
                 }

@@ -63,6 +63,8 @@ pub struct Context {
     pub(super) pending_key: Option<StoredKey>,
     pub(super) publication: Option<Publication>,
     pub(super) revision: Option<String>,
+    /// What this run pushed, in a few words.
+    pub(super) pushed: Option<String>,
     pub(super) cluster: Option<ClusterDescription>,
     pub(super) kubernetes: Option<Kubernetes>,
     pub(super) applications: Vec<ApplicationStatus>,
@@ -108,6 +110,7 @@ impl Context {
             pending_key: None,
             publication: None,
             revision: None,
+            pushed: None,
             cluster: None,
             kubernetes: None,
             applications: Vec::new(),
@@ -148,6 +151,10 @@ impl Context {
         self.workspace
             .as_ref()
             .ok_or_else(|| missing("the Terraform workspace"))
+    }
+
+    pub(super) fn made_plan(&mut self) -> Result<Plan> {
+        self.plan.take().ok_or_else(|| missing("the plan"))
     }
 
     pub(super) fn repository(&self) -> Result<GitRepository> {

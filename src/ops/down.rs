@@ -53,6 +53,12 @@ pub struct DownSummary {
 /// The first step that fails; run again, it continues.
 pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
     let name = context.environment.name.to_string();
+    let sandbox = context.environment.is_sandbox();
+    let agreed = agreed || sandbox;
+    if !agreed {
+        // Not only when it comes to the question: files would be written by then.
+        context.confirm.possible(&format!("remove everything of {name}?"))?;
+    }
     let private = context.private();
     let _lock = Lock::acquire(&private, "down", &name)?;
     let (mut journal, unfinished) = Journal::open(&private, "down")?;
@@ -64,7 +70,6 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
             ),
         });
     }
-    let sandbox = context.environment.is_sandbox();
     if sandbox {
         // Its emulator keeps everything in memory: no sandbox, nothing left.
         let dir = sandbox_dir(&context.project, &context.environment);
@@ -89,16 +94,17 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
         Box::new(FetchManifest),
         Box::new(WriteTree),
         Box::new(FindState),
-        Box::new(Agree {
-            agreed: agreed || sandbox,
-        }),
+        Box::new(Agree { agreed }),
         Box::new(FindCluster),
         Box::new(StopSelfHealing),
         Box::new(RemoveWorkloads),
         Box::new(RemoveCloudObjects),
         Box::new(RemoveAddons),
         Box::new(RemoveArgoCd),
-        Box::new(PlanStep { destroy: true }),
+        Box::new(PlanStep {
+            purpose: Purpose::Down,
+            speculative: false,
+        }),
         Box::new(RemoveOrphans),
         Box::new(ApplyStep {
             destroy: true,
@@ -181,7 +187,7 @@ impl Step<Context> for Agree {
                 "remove everything of {} in account {account}, region {}, with every load balancer and volume in its cluster?",
                 context.environment.name, context.environment.region
             );
-            if !self.agreed && !context.confirm.confirm(&question)? {
+            if !self.agreed && !context.confirm.confirm(&question).await? {
                 return Err(Error::new(ErrorKind::Interrupted, "nothing was removed"));
             }
             Ok(Probe::Stands(format!("account {account}")))

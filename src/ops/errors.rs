@@ -190,7 +190,7 @@ impl From<TerraformError> for Error {
                 Some("somebody else is at work on this state: wait until they are done, and run the same command again".to_owned())
             }
             TerraformError::Io { source, .. } => storage_hint(source.kind()).map(str::to_owned),
-            TerraformError::Failed { .. } => Some(state_hint(&text).unwrap_or_else(|| failed_hint(&text).to_owned())),
+            TerraformError::Failed { command, .. } => Some(state_hint(&text).unwrap_or_else(|| failed_hint(command, &text))),
             _ => None,
         };
         let kind = if locked { ErrorKind::Locked } else { ErrorKind::Failed };
@@ -246,22 +246,27 @@ fn state_hint(text: &str) -> Option<String> {
 }
 
 /// What to do when anything else is.
-fn failed_hint(text: &str) -> &'static str {
+fn failed_hint(command: &str, text: &str) -> String {
     let has = |mark: &str| text.contains(mark);
-    if has("provider packages") || has("Failed to install provider") {
-        "the provider registry cannot be reached: set mirrors.terraform_providers to a filesystem mirror"
-    } else if has("AlreadyExists") || has("already exists") {
-        "it is on AWS and not in the state, as when an earlier run was interrupted while it was created: take it into the state with `terraform import ADDRESS ID` in infra/NAME, or remove it, and run the same command again"
-    } else if has("no space left on device") || has("file too large") {
-        "free some disk space and run the same command again; what was done so far is in the state"
-    } else if has("read-only file system") {
-        "make the folder writable for you and run the same command again; what was done so far is in the state"
-    } else if has(STATE_LOCK) {
-        "Terraform cannot lock its state, and nobody else has it locked: mend the cause above and run the same command again"
-    } else if has("lock file") {
-        "run `mfsre render` to restore infra/NAME/.terraform.lock.hcl, or remove it where the blueprint brings none: the next run writes it anew"
+    let again = if command.ends_with(" apply") {
+        "run the same command again; what was done so far is in the state".to_owned()
     } else {
-        "what was done so far is in the state: mend the cause and run the same command again"
+        format!("run the same command again; {command} changes no resource on AWS")
+    };
+    if has("provider packages") || has("Failed to install provider") {
+        "the provider registry cannot be reached: set mirrors.terraform_providers to a filesystem mirror".to_owned()
+    } else if has("AlreadyExists") || has("already exists") {
+        "it is on AWS and not in the state, as when an earlier run was interrupted while it was created: take it into the state with `terraform import ADDRESS ID` in infra/NAME, or remove it, and run the same command again".to_owned()
+    } else if has("no space left on device") || has("file too large") {
+        format!("free some disk space and {again}")
+    } else if has("read-only file system") {
+        format!("make the folder writable for you and {again}")
+    } else if has(STATE_LOCK) {
+        "Terraform cannot lock its state, and nobody else has it locked: mend the cause above and run the same command again".to_owned()
+    } else if has("lock file") {
+        "run `mfsre render` to restore infra/NAME/.terraform.lock.hcl, or remove it where the blueprint brings none: the next run writes it anew".to_owned()
+    } else {
+        format!("mend the cause and {again}")
     }
 }
 
@@ -287,13 +292,28 @@ mod tests {
     use super::*;
 
     /// The next step for what Terraform 1.11 and OpenTofu 1.12 printed.
-    fn hint(printed: &str) -> String {
+    fn hint(command: &str, printed: &str) -> String {
         let error = TerraformError::Failed {
-            command: "terraform plan".into(),
+            command: command.into(),
             diagnostics: Vec::new(),
             output: printed.into(),
         };
         Error::from(error).hints.remove(0)
+    }
+
+    #[test]
+    fn only_an_apply_has_left_something_in_the_state() {
+        for trouble in ["anything", "no space left on device"] {
+            let told = hint("terraform apply", trouble);
+            assert!(told.ends_with("what was done so far is in the state"), "{told}");
+            for command in ["terraform init", "tofu plan", "terraform show"] {
+                let told = hint(command, trouble);
+                assert!(
+                    told.ends_with(&format!("{command} changes no resource on AWS")),
+                    "{told}"
+                );
+            }
+        }
     }
 
     #[test]
@@ -329,7 +349,7 @@ mod tests {
             ),
             ("Error: anything else", "mend the cause"),
         ] {
-            let told = hint(printed);
+            let told = hint("terraform plan", printed);
             assert!(told.contains(next), "{printed}: {told}");
         }
     }

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::cloud::{self, Cloud};
 use super::down::alongside;
-use super::{Context, adoption};
+use super::{Context, adoption, programs};
 use crate::config::{Blueprint, Environment};
 use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
-use crate::model::{ClusterVersion, Invalid, Support, VersionCalendar, human_duration};
-use crate::terraform::{Flavour, Plan, Program, ProviderMirror, TerraformError, TerraformEvent, Workspace};
+use crate::model::{ClusterVersion, Invalid, Support, Transport, VersionCalendar, human_duration};
+use crate::terraform::{Destroyed, Flavour, Plan, ProviderMirror, TerraformError, TerraformEvent, Workspace};
 use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
 /// What the slowest resources usually take, in minutes, so that a person who waits knows what to expect
@@ -46,8 +46,8 @@ impl Step<Context> for CheckAccess {
 
     fn probe<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Probe> {
         Box::pin(async move {
-            progress.say("terraform");
-            let program = Program::find(context.environment.terraform.program.as_deref()).await?;
+            progress.say("programs");
+            let program = programs::find(&context.environment).await?;
             super::backend::check_program(&program, &context.environment.backend)?;
             if program.flavour == Flavour::OpenTofu && !context.environment.terraform.is_opentofu() {
                 progress.warn(
@@ -73,11 +73,11 @@ impl Step<Context> for CheckAccess {
                     progress.warn(warning);
                 }
                 progress.say(context.environment.argocd_repository_url.as_str());
-                if context.environment.argocd_repository_url.transport() == crate::model::Transport::Ssh
-                    || context.options.push
-                {
+                if context.environment.argocd_repository_url.transport() == Transport::Ssh || context.options.push {
                     context.repository()?.reach().await?;
                 }
+                deploy_keys(context, progress).await?;
+                reachable_later(context, progress).await?;
             }
             let mut detail = format!(
                 "{} {}, account {}",
@@ -93,6 +93,7 @@ impl Step<Context> for CheckAccess {
             context.program = Some(program.clone());
             context.workspace = Some(Workspace::new(
                 program,
+                context.project.root().to_owned(),
                 infra,
                 context.private(),
                 environment,
@@ -126,6 +127,35 @@ fn administrator(environment: &Environment, caller: &str) -> Result<()> {
         environment.name,
         lines.join("\n")
     )))
+}
+
+/// Makes sure that the git host lets the deploy keys be seen, before anything is built that would wait for one.
+async fn deploy_keys(context: &Context, progress: Progress<'_>) -> Result<()> {
+    if context.environment.argocd_repository_url.transport() != Transport::Ssh {
+        return Ok(());
+    }
+    let host = context.platform()?.git_host(&context.environment).await?;
+    if !host.is_manual() {
+        progress.say(host.describe());
+        host.list().await?;
+    }
+    Ok(())
+}
+
+/// Warns before a cluster is built that this machine may not be able to talk to.
+async fn reachable_later(context: &Context, progress: Progress<'_>) -> Result<()> {
+    let environment = &context.environment;
+    let private = !environment.is_sandbox() && environment.cluster.public_access_cidrs.is_empty();
+    if private && context.aws()?.cluster(&environment.names.cluster).await?.is_none() {
+        progress.warn(format!(
+            "the Kubernetes API of {name} will be reachable from within its VPC {vpc} only; after the cluster is built, mfsre installs Argo CD through it\n\
+             go on where this machine will be connected to that network, by a VPN, a peering or by being in it; else name your own network first, in environments/{name}.yaml:\n\
+             cluster:\n  public_access_cidrs: [YOUR-ADDRESS/32]",
+            name = environment.name,
+            vpc = environment.vpc_cidr,
+        ));
+    }
+    Ok(())
 }
 
 /// Holds the cluster version against what EKS answers to the question which versions it supports. Returns a warning where it
@@ -186,7 +216,15 @@ fn supported_version(
 
 /// Plans, and keeps the plan.
 pub(super) struct PlanStep {
-    pub(super) destroy: bool,
+    pub(super) purpose: Purpose,
+    /// Whether the plan is only looked at, and never applied.
+    pub(super) speculative: bool,
+}
+
+impl PlanStep {
+    fn destroys(&self) -> bool {
+        self.purpose == Purpose::Down
+    }
 }
 
 impl Step<Context> for PlanStep {
@@ -195,7 +233,7 @@ impl Step<Context> for PlanStep {
     }
 
     fn describe(&self) -> String {
-        if self.destroy {
+        if self.destroys() {
             "plan the removal".into()
         } else {
             "plan".into()
@@ -215,15 +253,17 @@ impl Step<Context> for PlanStep {
                 ));
             }
             // Terraform reads a state only in a folder that is set up.
+            progress.say(format!("{} init", context.program()?.flavour.name()));
             context.workspace()?.init(&cancellation).await?;
-            if self.destroy && context.workspace()?.state_list(&cancellation).await?.is_empty() {
+            if self.destroys() && context.workspace()?.state_list(&cancellation).await?.is_empty() {
                 return Ok(Probe::Stands("the state is empty".into()));
             }
-            if self.destroy {
+            if self.destroys() {
                 context.state_ids = context.workspace()?.state_ids(&cancellation).await?;
             }
             let mark = interruption_mark(context);
-            if !self.destroy && mark.exists() {
+            // Whoever only looks leaves the state as it is.
+            if self.purpose == Purpose::Up && mark.exists() {
                 progress.say("looking for what was interrupted");
                 for address in context.workspace()?.untaint(&cancellation).await? {
                     progress.note(format!(
@@ -233,15 +273,11 @@ impl Step<Context> for PlanStep {
                 adoption::wait_for_cluster(context, progress).await?;
                 remove_file(&mark)?;
             }
-            let plan = plan_with(
-                context,
-                Wish {
-                    destroy: self.destroy,
-                    speculative: false,
-                },
-                progress,
-            )
-            .await?;
+            let wish = Wish {
+                destroy: self.destroys(),
+                speculative: self.speculative,
+            };
+            let plan = plan_with(context, wish, progress).await?;
             let detail = if plan.has_changes {
                 plan.counts.to_string()
             } else {
@@ -273,8 +309,6 @@ fn at_the_host(context: &Context) -> bool {
 
 async fn plan_with(context: &Context, wish: Wish, progress: Progress<'_>) -> Result<Plan> {
     let (workspace, cancellation) = (context.workspace()?, &context.cancellation);
-    progress.say("terraform init");
-    workspace.init(cancellation).await?;
     if at_the_host(context) {
         return cloud::plan(context, wish.destroy, wish.speculative, progress).await;
     }
@@ -289,8 +323,10 @@ async fn plan_with(context: &Context, wish: Wish, progress: Progress<'_>) -> Res
 /// Tells what a plan is at.
 pub(super) fn tell_planning(event: &TerraformEvent, progress: Progress<'_>) {
     match event {
-        TerraformEvent::RefreshStart { hook } => progress.say(format!("reading {}", hook.resource.addr)),
-        TerraformEvent::PlannedChange { change } => progress.say(format!("{} {}", change.action, change.resource.addr)),
+        TerraformEvent::RefreshStart { hook } => progress.say(format!("reading {}", short(&hook.resource.addr))),
+        TerraformEvent::PlannedChange { change } => {
+            progress.say(format!("{} {}", change.action, short(&change.resource.addr)));
+        }
         TerraformEvent::Diagnostic { diagnostic } if diagnostic.severity == "warning" => {
             progress.warn(diagnostic.to_string())
         }
@@ -340,18 +376,21 @@ impl Step<Context> for ApplyStep {
             let Some(plan) = context.plan.take() else {
                 return Ok(Ran::Unchanged("nothing to do".into()));
             };
+            if !self.destroy && !plan.destroyed.is_empty() {
+                progress.warn(losses(&plan.destroyed));
+            }
             let remote = at_the_host(context);
-            let consented = self.agreed || (remote && cloud::has_consent(context, &plan).await?);
-            if !consented
-                && !context
-                    .confirm
-                    .confirm(&format!("apply this plan ({})?", plan.counts))?
-            {
+            let agreed = self.agreed || (remote && cloud::has_consent(context, &plan).await?);
+            let question = format!("apply this plan ({})?", plan.counts);
+            if !agreed && !context.confirm.confirm(&question).await? {
                 if remote {
                     cloud::decline(context, &plan).await?;
                 }
-                return Err(Error::new(ErrorKind::Interrupted, "the plan was not applied")
-                    .hint("nothing was changed; `mfsre plan` shows it again"));
+                let hint = match &context.pushed {
+                    Some(pushed) => format!("{pushed}; nothing was changed on AWS; `mfsre plan` shows the plan again"),
+                    None => "nothing was changed on AWS; `mfsre plan` shows the plan again".to_owned(),
+                };
+                return Err(Error::new(ErrorKind::Interrupted, "the plan was not applied").hint(hint));
             }
             if remote {
                 let (created, total) = (plan.counts.add, plan.counts.total());
@@ -419,6 +458,25 @@ impl Step<Context> for ApplyStep {
     }
 }
 
+/// Says what a plan would destroy, each by its address: counts alone do not tell a tag from a cluster.
+fn losses(destroyed: &[Destroyed]) -> String {
+    let count = match destroyed.len() {
+        1 => "1 resource, with what is in it".to_owned(),
+        n => format!("{n} resources, with what is in them"),
+    };
+    let mut text = format!("this plan destroys {count}:");
+    for Destroyed { address, replaced } in destroyed {
+        let verb = if *replaced { "replace" } else { "destroy" };
+        text.push_str(&format!("\n{verb}  {address}"));
+    }
+    text
+}
+
+/// An address without the module that holds everything in the built-in blueprint.
+fn short(address: &str) -> &str {
+    address.strip_prefix("module.platform.").unwrap_or(address)
+}
+
 /// Follows an apply: how many resources are done, which one is at work longest.
 struct Bar {
     total: u64,
@@ -459,30 +517,17 @@ impl Bar {
             let usual = USUAL_MINUTES
                 .iter()
                 .find(|(kind, _)| address.contains(kind))
-                .map(|(_, minutes)| format!(" of about {minutes}m"));
+                .map(|(_, minutes)| format!(" of ~{minutes}m"));
             let clock = if elapsed < Duration::from_secs(2) {
                 String::new()
             } else {
-                format!("  {}{}", human_duration(elapsed), usual.unwrap_or_default())
+                format!("{}{}  ", human_duration(elapsed), usual.unwrap_or_default())
             };
-            format!("{address}{clock}")
+            // The time first: the end is what a narrow terminal does not show.
+            format!("{clock}{}", short(address))
         });
         progress.count(self.done, self.total, message);
     }
-}
-
-/// Plans an environment without applying; returns the plan and its JSON form. `saved` is whether it is to be applied later.
-///
-/// # Errors
-/// Something could not be checked, rendered or planned.
-pub async fn plan(context: &mut Context, saved: bool, progress: Progress<'_>) -> Result<(Plan, serde_json::Value)> {
-    let wish = Wish {
-        destroy: false,
-        speculative: !saved,
-    };
-    let plan = plan_with(context, wish, progress).await?;
-    let json = context.workspace()?.show(&plan.path, &context.cancellation).await?;
-    Ok((plan, json))
 }
 
 #[cfg(test)]

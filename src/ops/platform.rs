@@ -13,6 +13,7 @@ use crate::config::{Environment, GitHost};
 use crate::error::Result;
 use crate::git::{DeployKeyHost, Gitea, Github, Gitlab, Manual, TokenSource};
 use crate::kubernetes;
+use crate::model::Transport;
 use crate::patience::Patience;
 
 /// How an environment's outside world is reached: AWS, and the git host.
@@ -161,6 +162,32 @@ impl Platform {
     }
 }
 
+/// The page on which a pull request from `branch` to the branch that Argo CD follows is opened; `None` where the host is
+/// of no known kind (<https://docs.github.com/en/pull-requests/collaborating-with-pull-requests/proposing-changes-to-your-work-with-pull-requests/using-query-parameters-to-create-a-pull-request>,
+/// <https://docs.gitlab.com/user/project/merge_requests/creating_merge_requests/>).
+pub(super) fn pull_request(environment: &Environment, branch: &str) -> Option<String> {
+    let repository = &environment.argocd_repository_url;
+    let target = &environment.git.revision;
+    let path = repository.path();
+    let site = match (&environment.git.api_url, repository.port()) {
+        (_, _) if matches!(repository.host(), "github.com" | "ssh.github.com") => "https://github.com".to_owned(),
+        (Some(api), _) => api.origin().ascii_serialization(),
+        (None, Some(port)) if repository.transport() == Transport::Https => {
+            format!("https://{}:{port}", repository.host())
+        }
+        (None, _) => format!("https://{}", web_host(repository.host())),
+    };
+    let page = match environment.git.host {
+        GitHost::Github => format!("{path}/compare/{target}...{branch}?expand=1"),
+        GitHost::Gitlab => format!(
+            "{path}/-/merge_requests/new?merge_request%5Bsource_branch%5D={branch}&merge_request%5Btarget_branch%5D={target}"
+        ),
+        GitHost::Gitea | GitHost::Forgejo => format!("{path}/compare/{target}...{branch}"),
+        GitHost::Manual => return None,
+    };
+    Url::parse(&format!("{site}/{page}")).ok().map(String::from)
+}
+
 /// The host of the web pages and the API, for a host that serves SSH under another name.
 fn web_host(host: &str) -> &str {
     match host {
@@ -199,4 +226,53 @@ pub(super) fn tokens(aws: &Aws, cluster: &str) -> Arc<dyn kubernetes::TokenSourc
         aws: aws.clone(),
         cluster: cluster.to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Source, parse};
+
+    #[test]
+    fn a_pull_request_is_opened_on_the_pages_of_the_host() {
+        for (settings, link) in [
+            (
+                "argocd_repository_url: git@github.com:acme/platform.git",
+                Some("https://github.com/acme/platform/compare/main...mfsre/demo?expand=1"),
+            ),
+            (
+                "argocd_repository_url: ssh://git@ssh.github.com:443/acme/platform.git",
+                Some("https://github.com/acme/platform/compare/main...mfsre/demo?expand=1"),
+            ),
+            (
+                "argocd_repository_url: git@gitlab.com:acme/group/platform.git\ngit: {revision: live}",
+                Some(
+                    "https://gitlab.com/acme/group/platform/-/merge_requests/new?merge_request%5Bsource_branch%5D=mfsre/demo&merge_request%5Btarget_branch%5D=live",
+                ),
+            ),
+            (
+                "argocd_repository_url: ssh://git@git.acme.example:2222/acme/platform.git\ngit: {host: gitea, api_url: 'https://code.acme.example:8443/api/v1'}",
+                Some("https://code.acme.example:8443/acme/platform/compare/main...mfsre/demo"),
+            ),
+            (
+                "argocd_repository_url: https://git.acme.example:8443/acme/platform.git\ngit: {host: forgejo}",
+                Some("https://git.acme.example:8443/acme/platform/compare/main...mfsre/demo"),
+            ),
+            (
+                "argocd_repository_url: git@git.acme.example:acme/platform.git\ngit: {host: manual}",
+                None,
+            ),
+        ] {
+            let source = Source {
+                path: "environments/demo.yaml".into(),
+                text: format!("name: demo\n{settings}\n"),
+            };
+            let loaded = parse(source, "demo", jiff::civil::date(2026, 5, 1)).unwrap();
+            assert_eq!(
+                pull_request(&loaded.environment, "mfsre/demo").as_deref(),
+                link,
+                "{settings}"
+            );
+        }
+    }
 }

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::Context;
 use crate::error::Error;
-use crate::git::{GitRepository, Publication};
+use crate::git::{GitError, GitRepository, Publication};
 use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
 /// Lines of a diff that an error shows; the rest is counted.
@@ -59,8 +59,10 @@ impl Step<Context> for Publish {
                     .hint(format!("commit and push {all} yourself:\ngit add {all} && git commit -m 'Render {name}' && git push origin HEAD:{branch}"))
                     .hint(format!("or let mfsre do it with your own git credentials: mfsre up {name} --push")));
             }
+            let repository = repository(context)?;
             let message = format!("Render {name}\n\nWritten by mfsre from environments/{name}.yaml.");
-            let commit = match repository(context)?.publish(&message).await {
+            let commit = match repository.publish(&message).await {
+                Err(refused) if refused.is_protected() => return Err(propose(context, &repository, &refused).await?),
                 // Another machine may have pushed the same in this moment.
                 Err(error) if error.is_outrun() => match compare(context).await? {
                     Publication::Published(commit) => {
@@ -68,15 +70,39 @@ impl Step<Context> for Publish {
                         context.revision = Some(commit);
                         return Ok(Ran::Unchanged(detail));
                     }
-                    Publication::Differs { .. } => repository(context)?.publish(&message).await?,
+                    Publication::Differs { .. } => repository.publish(&message).await?,
                 },
                 pushed => pushed?,
             };
             let detail = format!("{} files pushed to {branch}, {}", files.len(), short(&commit));
             context.revision = Some(commit);
+            context.pushed = Some(detail.clone());
             Ok(Ran::Changed(detail))
         })
     }
+}
+
+/// Pushes to a branch of mfsre's own, from which a person opens a pull request; the error says how to go on.
+async fn propose(context: &Context, repository: &GitRepository, refused: &GitError) -> Result<Error, Error> {
+    let environment = &context.environment;
+    let name = &environment.name;
+    let target = &environment.git.revision;
+    let branch = format!("mfsre/{name}");
+    repository.propose(&branch).await?;
+    let open = match super::platform::pull_request(environment, &branch) {
+        Some(link) => format!("open a pull request: {link}"),
+        None => format!("open a pull request from {branch} to {target}"),
+    };
+    let message = format!(
+        "{target} of {} is protected; what was rendered is in its branch {branch}",
+        environment.argocd_repository_url
+    );
+    Ok(Error::failed(message)
+        .cause(refused.to_string())
+        .hint(open)
+        .hint(format!(
+            "once it is merged, go on with `mfsre up {name}`; nothing was changed on AWS"
+        )))
 }
 
 async fn compare(context: &Context) -> Result<Publication, Error> {

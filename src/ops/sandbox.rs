@@ -4,11 +4,10 @@ use std::sync::Mutex;
 
 use mfsre_sandbox::{Event as SandboxEvent, Progress as SandboxProgress, Spec, StartedBy, ToolSettings};
 
-use super::{Context, Platform};
+use super::{Context, Platform, programs};
 use crate::config::{Environment, Project};
 use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
 use crate::model::human_duration;
-use crate::terraform::Program;
 use crate::workflow::{Event, Outcome, Probe, Progress, Ran, Step, StepFuture};
 
 /// Where an environment's sandbox keeps its state.
@@ -248,7 +247,7 @@ impl Step<Context> for StartSandbox {
     fn probe<'a>(&'a self, context: &'a mut Context, _: Progress<'a>) -> StepFuture<'a, Probe> {
         Box::pin(async move {
             // Nothing is fetched, built or started for a run that could not go on.
-            Program::find(context.environment.terraform.program.as_deref()).await?;
+            programs::find(&context.environment).await?;
             let dir = sandbox_dir(&context.project, &context.environment);
             match mfsre_sandbox::status(&dir).await? {
                 Some(status) if status.is_up() => {

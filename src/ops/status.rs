@@ -288,32 +288,4 @@ impl Context {
                 .hint(format!("`mfsre up {}` makes it", self.environment.name))
         })
     }
-
-    /// Everything a plan needs, without changing anything outside the project.
-    ///
-    /// # Errors
-    /// A check failed.
-    pub async fn prepare_plan(&mut self) -> Result<()> {
-        use crate::workflow::{Journal, Steps, perform};
-        let private = self.private();
-        let (mut journal, _) = Journal::open(&private, "plan")?;
-        let mut steps: Steps<Self> = vec![
-            Box::new(super::sandbox::Attach),
-            Box::new(super::infrastructure::CheckAccess {
-                purpose: super::infrastructure::Purpose::Plan,
-            }),
-        ];
-        if self.environment.backend.is_cloud() {
-            steps.push(Box::new(super::cloud::CloudWorkspace));
-        }
-        steps.push(Box::new(super::render::FetchManifest));
-        steps.push(Box::new(super::render::WriteTree));
-        steps.push(Box::new(super::render::CheckBlueprint));
-        steps.push(Box::new(super::backend::FindState));
-        let reporter = self.reporter.clone();
-        let cancellation = self.cancellation.clone();
-        perform(&steps, self, &mut journal, reporter.as_ref(), &cancellation)
-            .await
-            .map(|_| ())
-    }
 }

@@ -14,6 +14,7 @@ use super::pull_secret::ReadPullToken;
 use super::render::{CheckBlueprint, FetchManifest, WriteTree};
 use super::sandbox::{Attach, StartSandbox};
 use super::{Context, status};
+use crate::argocd::ArgoCd;
 use crate::error::{Result, remove_file};
 use crate::kubernetes::{ApplicationStatus, merge_kubeconfig};
 use crate::workflow::{Event, Journal, Lock, Steps, perform};
@@ -29,6 +30,8 @@ pub struct UpSummary {
     pub endpoint: String,
     /// Argo CD's address, where it has one of its own.
     pub argocd_url: Option<String>,
+    /// Whether web pages are at that address; false where only the API is.
+    pub argocd_pages: bool,
     /// A kubeconfig for this cluster alone.
     pub kubeconfig: PathBuf,
     /// Applications.
@@ -49,6 +52,12 @@ pub struct UpSummary {
 /// The first step that fails; run again, it continues.
 pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
     let name = context.environment.name.to_string();
+    let sandbox = context.environment.is_sandbox();
+    let agreed = agreed || sandbox;
+    if !agreed {
+        // Not only when it comes to the question: files would be written and pushed by then.
+        context.confirm.possible("apply the plan?")?;
+    }
     let private = context.private();
     let _lock = Lock::acquire(&private, "up", &name)?;
     let (mut journal, unfinished) = Journal::open(&private, "up")?;
@@ -58,7 +67,6 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
             message: format!("{message}; continuing"),
         });
     }
-    let sandbox = context.environment.is_sandbox();
     let mut steps: Steps<Context> = Vec::new();
     if sandbox {
         steps.push(Box::new(StartSandbox));
@@ -78,11 +86,11 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
     if context.environment.images.pull_secret.is_some() {
         steps.push(Box::new(ReadPullToken));
     }
-    steps.push(Box::new(PlanStep { destroy: false }));
-    steps.push(Box::new(ApplyStep {
-        destroy: false,
-        agreed: agreed || sandbox,
+    steps.push(Box::new(PlanStep {
+        purpose: Purpose::Up,
+        speculative: false,
     }));
+    steps.push(Box::new(ApplyStep { destroy: false, agreed }));
     steps.push(Box::new(Password));
     steps.push(Box::new(DeployKeyStep));
     steps.push(Box::new(ReachCluster));
@@ -95,6 +103,12 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
     let cancellation = context.cancellation.clone();
     let changed = perform(&steps, context, &mut journal, reporter.as_ref(), &cancellation).await?;
     let kubeconfig = write_kubeconfig(context)?;
+    let argocd_pages = match &context.sandbox {
+        // Only what was seen is told.
+        Some(sandbox) => !matches!(ArgoCd::at(&sandbox.argocd_url)?.has_pages().await, Ok(false)),
+        // The image of a release has them.
+        None => true,
+    };
     Ok(UpSummary {
         changed,
         created: context.created,
@@ -103,6 +117,7 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
             .sandbox
             .as_ref()
             .map(|s| s.argocd_url.as_str().trim_end_matches('/').to_owned()),
+        argocd_pages,
         kubeconfig,
         applications: context.applications.clone(),
         left_out: crate::render::left_out(&context.environment),

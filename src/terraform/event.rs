@@ -1,3 +1,5 @@
+use std::path::{Component, Path, PathBuf};
+
 use serde::Deserialize;
 
 /// A line of Terraform's machine-readable output
@@ -106,7 +108,7 @@ pub struct DiagnosticEvent {
 /// A place in a file.
 #[derive(Debug, Clone, Deserialize)]
 pub struct SourceRange {
-    /// Path relative to the root module.
+    /// Path relative to the project; the program itself tells it relative to the root module.
     pub filename: String,
     /// Where it begins.
     pub start: Position,
@@ -117,6 +119,25 @@ pub struct SourceRange {
 pub struct Position {
     /// Line, from 1.
     pub line: u64,
+}
+
+impl DiagnosticEvent {
+    /// Names the file as somebody who stands in the folder `project` would, where the program ran in its subfolder `dir`.
+    pub(super) fn locate(&mut self, project: &Path, dir: &Path) {
+        let (Some(range), Ok(dir)) = (&mut self.range, dir.strip_prefix(project)) else {
+            return;
+        };
+        let mut path = PathBuf::new();
+        for part in dir.join(&range.filename).components() {
+            match part {
+                Component::ParentDir if matches!(path.components().next_back(), Some(Component::Normal(_))) => {
+                    path.pop();
+                }
+                part => path.push(part),
+            }
+        }
+        range.filename = path.display().to_string();
+    }
 }
 
 impl std::fmt::Display for DiagnosticEvent {
@@ -132,5 +153,33 @@ impl std::fmt::Display for DiagnosticEvent {
             write!(f, "\n{}", self.detail.trim_end())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_told_relative_to_the_project() {
+        for (told, shown) in [
+            ("main.tf", "infra/demo/main.tf"),
+            ("../../modules/eks/addons.tf", "modules/eks/addons.tf"),
+            (
+                ".terraform/modules/vpc/main.tf",
+                "infra/demo/.terraform/modules/vpc/main.tf",
+            ),
+            ("../../../elsewhere/main.tf", "../elsewhere/main.tf"),
+            ("/opt/modules/main.tf", "/opt/modules/main.tf"),
+        ] {
+            let mut diagnostic: DiagnosticEvent = serde_json::from_value(serde_json::json!({
+                "severity": "error",
+                "summary": "Unsupported argument",
+                "range": { "filename": told, "start": { "line": 29 } },
+            }))
+            .unwrap();
+            diagnostic.locate(Path::new("/work/project"), Path::new("/work/project/infra/demo"));
+            assert_eq!(diagnostic.to_string(), format!("Unsupported argument ({shown}:29)"));
+        }
     }
 }

@@ -15,7 +15,7 @@ pub use lock::StateLock;
 pub use mirror::ProviderMirror;
 pub use program::{Flavour, Program};
 pub use state::State;
-pub use workspace::{Import, Plan, PlanCounts, Workspace};
+pub use workspace::{Destroyed, Import, Plan, PlanCounts, Workspace};
 
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]

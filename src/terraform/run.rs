@@ -22,6 +22,8 @@ const POLL: Duration = Duration::from_millis(50);
 pub(super) struct Call<'a> {
     pub(super) program: &'a Program,
     pub(super) dir: &'a Path,
+    /// Folder that paths in messages are relative to.
+    pub(super) project: &'a Path,
     pub(super) environment: &'a ChildEnvironment,
     /// Folder for the output files, 0700.
     pub(super) private: &'a Path,
@@ -80,8 +82,9 @@ impl Call<'_> {
         let mut follower = Follower::open(&out)?;
         let mut diagnostics = Vec::new();
         let mut handle = |events: Vec<TerraformEvent>| {
-            for event in events {
-                if let TerraformEvent::Diagnostic { diagnostic } = &event {
+            for mut event in events {
+                if let TerraformEvent::Diagnostic { diagnostic } = &mut event {
+                    diagnostic.locate(self.project, self.dir);
                     diagnostics.push(diagnostic.clone());
                 }
                 on_event(&event);

@@ -22,6 +22,7 @@ pub(super) const LOCK_TIMEOUT: &str = "-lock-timeout=10s";
 #[derive(Debug)]
 pub struct Workspace {
     program: Program,
+    project: PathBuf,
     dir: PathBuf,
     private: PathBuf,
     environment: ChildEnvironment,
@@ -78,16 +79,44 @@ pub struct Plan {
     pub counts: PlanCounts,
     /// Whether applying it changes anything, outputs included.
     pub has_changes: bool,
+    /// What it would destroy, with or without a new one in its place.
+    pub destroyed: Vec<Destroyed>,
+}
+
+/// A resource that a plan would destroy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destroyed {
+    /// Its address.
+    pub address: String,
+    /// Whether a new one takes its place.
+    pub replaced: bool,
+}
+
+impl Destroyed {
+    /// What an event of a plan says is to be destroyed.
+    #[must_use]
+    pub fn planned(event: &TerraformEvent) -> Option<Self> {
+        match event {
+            TerraformEvent::PlannedChange { change } if matches!(change.action.as_str(), "delete" | "replace") => {
+                Some(Self {
+                    address: change.resource.addr.clone(),
+                    replaced: change.action == "replace",
+                })
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Workspace {
-    /// The root module in `dir`. Files that must not be committed go to `private`, which exists. `mirror` is where the
-    /// provider is taken from, unless the user's own CLI configuration says.
+    /// The root module in `dir`, a folder of `project`. Files that must not be committed go to `private`, which exists.
+    /// `mirror` is where the provider is taken from, unless the user's own CLI configuration says.
     ///
     /// # Errors
     /// The CLI configuration for the mirror cannot be written.
     pub fn new(
         program: Program,
+        project: PathBuf,
         dir: PathBuf,
         private: PathBuf,
         mut environment: ChildEnvironment,
@@ -110,6 +139,7 @@ impl Workspace {
         }
         Ok(Self {
             program,
+            project,
             dir,
             private,
             environment,
@@ -131,6 +161,7 @@ impl Workspace {
     pub(super) fn call(&self, arguments: &[&str]) -> Call<'_> {
         Call {
             program: &self.program,
+            project: &self.project,
             dir: &self.dir,
             environment: &self.environment,
             private: &self.private,
@@ -400,12 +431,14 @@ impl Workspace {
             )?;
         }
         let mut counts = Changes::default();
+        let mut destroyed = Vec::new();
         let mut on_event = on_event;
         let planned = self
             .locking(&arguments, &[2], cancellation, |event| {
                 if let TerraformEvent::ChangeSummary { changes } = event {
                     counts = *changes;
                 }
+                destroyed.extend(Destroyed::planned(event));
                 on_event(event);
             })
             .await;
@@ -420,6 +453,7 @@ impl Workspace {
             path,
             counts,
             has_changes: status.code() == Some(2),
+            destroyed,
         })
     }
 

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use crate::error::Result;
@@ -19,7 +20,7 @@ pub enum Event {
     StepProgress {
         /// Stable name of the step.
         step: &'static str,
-        /// What is at work now.
+        /// What is at work now, a line each.
         message: String,
         /// Units done.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,11 +85,17 @@ pub trait Reporter: Send + Sync {
 
 /// Asks the user before something is changed.
 pub trait Confirm: Send + Sync {
-    /// Whether to go on.
+    /// Makes sure that `question` could be asked, before work is begun that leads to it.
     ///
     /// # Errors
     /// There is nobody to ask.
-    fn confirm(&self, question: &str) -> Result<bool>;
+    fn possible(&self, question: &str) -> Result<()>;
+
+    /// Whether to go on.
+    ///
+    /// # Errors
+    /// There is nobody to ask, or the user stopped the operation instead of answering.
+    fn confirm<'a>(&'a self, question: &'a str) -> BoxFuture<'a, Result<bool>>;
 }
 
 /// Progress of one step.

@@ -168,6 +168,7 @@ impl Machine {
             "name: {ENVIRONMENT}\n\
              argocd_repository_url: ssh://git@git.test/acme/platform.git\n\
              git:\n  host: github\n  api_url: http://127.0.0.1:{port}/github\n\
+             cluster:\n  public_access_cidrs: [203.0.113.7/32]\n\
              access:\n  administrators:\n    - arn:aws:iam::123456789012:user/alice\n"
         );
         std::fs::write(machine.project().join("environments/demo.yaml"), environment).unwrap();
@@ -215,11 +216,11 @@ impl Machine {
         self.path("project")
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    fn command(&self, output: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("mfsre"));
         let path = format!("{}:{}", self.path("bin").display(), std::env::var("PATH").unwrap());
         command
-            .args(["--output", "json"])
+            .args(["--output", output])
             .args(arguments)
             .current_dir(self.project())
             .env_clear()
@@ -244,6 +245,13 @@ impl Machine {
         command
     }
 
+    /// Runs the program to its end as a person does; returns the exit code and what is printed to both outputs.
+    pub(crate) fn read(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = self.command("text", arguments).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+
     /// Runs the program to its end, or to where it is cut off.
     pub(crate) fn run(&self, arguments: &[&str], cut: Option<Cut>) -> Finished {
         self.run_telling(arguments, cut, None)
@@ -257,7 +265,9 @@ impl Machine {
             _ => None,
         };
         let started = Instant::now();
-        let mut child = self.outside.watch(moment, || self.command(arguments).spawn().unwrap());
+        let mut child = self
+            .outside
+            .watch(moment, || self.command("json", arguments).spawn().unwrap());
         let mut errors = child.stderr.take().unwrap();
         let stderr = std::thread::spawn(move || {
             let mut text = String::new();

@@ -7,6 +7,7 @@
 mod report;
 
 mod checks;
+mod documents;
 mod machine;
 mod outside;
 mod together;

@@ -27,7 +27,7 @@ use self::catalog::{
 use self::download::Downloads;
 use self::python::{MINISTACK_VERSION, MainService, Python};
 use self::version::Version;
-use crate::{Error, Event, Progress, Source, Spec};
+use crate::{Error, Event, Missing, Progress, Source, Spec};
 
 /// The file name of Argo CD's install manifest in the cache and its name in settings.
 const INSTALL_MANIFEST: &str = "argocd-install.yaml";
@@ -105,6 +105,14 @@ pub async fn prepare(spec: &Spec, progress: &dyn Progress) -> Result<Toolset, Er
     keep(python::MAIN_SERVICE, getter.main_service().await?);
     keep(INSTALL_MANIFEST, getter.install_manifest().await?);
     Ok(Toolset { tools })
+}
+
+/// What the user must install before anything can be fetched, built or started; empty where nothing is missing.
+pub async fn missing() -> Vec<Missing> {
+    match prerequisites::check().await {
+        Err(Error::Prerequisites(missing)) => missing,
+        _ => Vec::new(),
+    }
 }
 
 /// One of the programs that only the project's own checks need.
@@ -349,6 +357,11 @@ impl<'a> Getter<'a> {
             Some(content) => {
                 std::fs::write(&target, content).map_err(Error::file("write", &target))?;
                 Source::Download
+            }
+            // Whoever names a mirror wants the file from there: another way would hide that it is wrong.
+            None if self.spec.tools.install_manifest.is_some() => {
+                let next = "correct mirrors.argocd_manifest in the environment file, or remove it".to_owned();
+                return Err(failed(INSTALL_MANIFEST, ARGO_CD, attempts, next));
             }
             None => {
                 if let Err(problem) = self.manifest_from_module(&filling, &target).await {

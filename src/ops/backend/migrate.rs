@@ -361,7 +361,7 @@ impl Part {
                     "move the state of {} ({resources} resources) from {} to {}?",
                     m.environment, m.from_name, m.to_name
                 );
-                if !m.agreed && !m.confirm.confirm(&question)? {
+                if !m.agreed && !m.confirm.confirm(&question).await? {
                     return Err(Error::new(ErrorKind::Interrupted, "the state was not moved"));
                 }
                 if let Some(state) = &m.state {

@@ -142,7 +142,14 @@ impl BackendPlace {
         let rc = std::path::absolute(private.join("terraform.rc")).unwrap_or_default();
         crate::render::tree::write_atomically(&rc, NO_PROVIDERS.as_bytes())?;
         environment.set("TF_CLI_CONFIG_FILE", rc);
-        let workspace = Workspace::new(program.clone(), dir, private, environment, None)?;
+        let workspace = Workspace::new(
+            program.clone(),
+            context.project.root().to_owned(),
+            dir,
+            private,
+            environment,
+            None,
+        )?;
         workspace.init_backend(&context.cancellation).await?;
         Ok(Self {
             workspace,

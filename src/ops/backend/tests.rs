@@ -136,8 +136,12 @@ impl Reporter for Nobody {
 }
 
 impl Confirm for Nobody {
-    fn confirm(&self, _: &str) -> Result<bool> {
+    fn possible(&self, _: &str) -> Result<()> {
         Err(Error::usage("there is nobody to ask"))
+    }
+
+    fn confirm<'a>(&'a self, question: &'a str) -> BoxFuture<'a, Result<bool>> {
+        Box::pin(async { self.possible(question).map(|()| false) })
     }
 }
 

@@ -5,7 +5,7 @@ use super::Cloud;
 use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
 use crate::ops::Context;
 use crate::render::tree::write_atomically;
-use crate::terraform::{Plan, PlanCounts, TerraformEvent};
+use crate::terraform::{Destroyed, Plan, PlanCounts, TerraformEvent};
 use crate::tfe::{Archive, Bookmark, Follow, Run, RunPhase, RunRequest, Watch};
 use crate::workflow::Progress;
 
@@ -77,6 +77,7 @@ pub(in crate::ops) async fn plan(
             destroy: changes.destroy,
         },
         has_changes: run.has_changes,
+        destroyed: log.said.destroyed,
     })
 }
 
@@ -269,6 +270,7 @@ struct Log<'a> {
 #[derive(Default)]
 struct Said {
     diagnostics: Vec<String>,
+    destroyed: Vec<Destroyed>,
     /// The last lines that are no events.
     tail: Vec<String>,
 }
@@ -298,6 +300,7 @@ impl Watch for Log<'_> {
         {
             self.said.diagnostics.push(diagnostic.to_string());
         }
+        self.said.destroyed.extend(Destroyed::planned(&event));
         match (&mut self.on_event, &event) {
             (Some(on_event), event) => on_event(event),
             (None, event) => crate::ops::infrastructure::tell_planning(event, self.progress),

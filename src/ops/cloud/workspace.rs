@@ -63,7 +63,7 @@ impl Step<Context> for CloudWorkspace {
                 None => (make(&tfe, spec).await?, "made"),
                 Some(found) if fits(&found, &wanted) => (found, "found"),
                 Some(found) => {
-                    agree(context, &found, &wanted)?;
+                    agree(context, &found, &wanted).await?;
                     tfe.change_workspace(&found, spec.execution_mode, spec.working_directory)
                         .await?;
                     (look_again(&tfe, spec).await?, "changed")
@@ -177,7 +177,7 @@ fn fits(found: &RemoteWorkspace, wanted: &Wanted<'_>) -> bool {
 }
 
 /// Asks before a workspace that is there is changed.
-fn agree(context: &Context, found: &RemoteWorkspace, wanted: &Wanted<'_>) -> Result<()> {
+async fn agree(context: &Context, found: &RemoteWorkspace, wanted: &Wanted<'_>) -> Result<()> {
     let spec = &wanted.spec;
     let is = |mode: ExecutionMode, directory: &str| match mode {
         ExecutionMode::Local => "execution mode local".to_owned(),
@@ -189,6 +189,7 @@ fn agree(context: &Context, found: &RemoteWorkspace, wanted: &Wanted<'_>) -> Res
     if context
         .confirm
         .confirm(&format!("change the workspace {at} from {present} to {should}?"))
+        .await
         .unwrap_or(false)
     {
         return Ok(());

@@ -134,7 +134,9 @@ impl Infrastructure {
         } else {
             json!({ "actions": ["create"], "before": null, "after": { "name": name } })
         };
-        json!({ "resource_changes": [{ "address": address, "type": "aws_iam_role", "change": change }] })
+        let changes = importing || !self.applied;
+        let shown = json!({ "address": address, "type": "aws_iam_role", "change": change });
+        json!({ "resource_changes": if changes { vec![shown] } else { Vec::new() } })
     }
 }
 
