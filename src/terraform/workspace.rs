@@ -193,13 +193,12 @@ impl Workspace {
     }
 
     /// Says that the root module has a `cloud` block. Where the user's CLI configuration, in which Terraform would find the
-    /// token, is not read, Terraform gets it in the variable that is named.
-    pub fn use_cloud(&mut self, token: Option<(&str, &SecretString)>) {
+    /// token, is not read, Terraform gets it in the variable that is made for the host's.
+    pub fn use_cloud(&mut self, hostname: &str, token: &SecretString) {
         self.cloud = true;
-        if let Some((variable, token)) = token
-            && self.own_configuration
-        {
-            self.environment.set(variable, token.expose_secret());
+        if self.own_configuration {
+            let variable = format!("TF_TOKEN_{}", hostname.replace('-', "__").replace('.', "_"));
+            self.environment.set(&variable, token.expose_secret());
         }
     }
 
@@ -267,6 +266,14 @@ impl Workspace {
         let current = std::fs::read_to_string(&stamp_path).ok();
         if self.dir.join(".terraform").is_dir() && current.as_deref() == Some(&stamp) {
             return Ok(());
+        }
+        // One that fails may have set up another backend by then, so that the last stamp tells nothing any more.
+        match std::fs::remove_file(&stamp_path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                let what = format!("remove {}", stamp_path.display());
+                return Err(TerraformError::Io { what, source });
+            }
+            _ => {}
         }
         let mut arguments = vec!["init", "-input=false", "-no-color"];
         if self.cloud {

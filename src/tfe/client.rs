@@ -148,6 +148,14 @@ impl Tfe {
         Ok((items, included))
     }
 
+    /// Every object of a list that not every host has.
+    pub(super) async fn list_if_any(&self, path: &str, what: &str) -> Result<Vec<Value>, TfeError> {
+        match self.list(path, what).await {
+            Err(error) if error.kind == Trouble::Missing => Ok(Vec::new()),
+            list => list.map(|(items, _)| items),
+        }
+    }
+
     async fn send(&self, method: Method, url: &str, body: Option<&Value>, what: &str) -> Result<Response, TfeError> {
         // What creates something is repeated only where it cannot have been done.
         let repeatable = method != Method::POST;
@@ -260,6 +268,30 @@ impl Tfe {
             hint,
             kind,
         }
+    }
+
+    /// Gets a text from an address that the API names, which may be relative to it. The token goes along to the host alone.
+    pub(super) async fn download(&self, url: &str, what: &str) -> Result<String, TfeError> {
+        let at = reqwest::Url::parse(&self.api).and_then(|api| Ok((api.join(url)?, api)));
+        let (url, api) = at.map_err(|e| TfeError {
+            attempted: what.to_owned(),
+            message: format!("{} names an address that is none: {e}", self.hostname),
+            hint: "run the same command again".into(),
+            kind: Trouble::Refused,
+        })?;
+        let request = || {
+            let request = self.client.get(url.clone()).timeout(Duration::from_secs(120));
+            if url.origin() == api.origin() {
+                request.bearer_auth(self.credential.token.expose_secret())
+            } else {
+                request
+            }
+        };
+        let response = self.repeat(what, true, request).await?;
+        if !response.status().is_success() {
+            return Err(self.refused(response, what).await);
+        }
+        response.text().await.map_err(|e| lost(what, &e))
     }
 
     /// Puts bytes to an address that holds its own permission: the token does not go there.

@@ -4,13 +4,15 @@
 mod archive;
 mod client;
 mod run;
+mod state;
 mod token;
 mod workspace;
 
 pub use archive::Archive;
 pub use client::Tfe;
 pub use run::{Bookmark, Change, Follow, Run, RunPhase, RunRequest, Watch};
-pub use token::{Credential, TokenPlace, token_variable};
+pub use state::NewState;
+pub use token::{Credential, TokenPlace};
 pub use workspace::{ExecutionMode, Holder, RemoteWorkspace, VariableKind, WantedVariable, WorkspaceSpec};
 
 /// A call that failed.

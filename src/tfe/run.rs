@@ -351,17 +351,37 @@ impl Tfe {
         })
     }
 
-    /// The policies that keep a run from going on, by name and level.
+    /// The policies that keep a run from going on, by name and level. They are evaluated in stages of the run
+    /// (<https://developer.hashicorp.com/terraform/cloud-docs/api-docs/policy-evaluations>) or, the older way, checked
+    /// (<https://developer.hashicorp.com/terraform/cloud-docs/api-docs/policy-checks>).
     ///
     /// # Errors
     /// The host does not answer.
     pub async fn failed_policies(&self, run: &Run) -> Result<Vec<String>, TfeError> {
-        let path = format!("runs/{}/policy-checks", run.id);
-        let (checks, _) = self
-            .list(&path, &format!("read the policy checks of {}", run.id))
-            .await?;
+        let what = format!("read the policies of {}", run.id);
         let mut failed = Vec::new();
-        for check in checks {
+        let stages = self.list_if_any(&format!("runs/{}/task-stages", run.id), &what).await?;
+        for stage in stages {
+            let id = stage["id"].as_str().unwrap_or_default();
+            let path = format!("task-stages/{id}/policy-evaluations");
+            for evaluation in self.list_if_any(&path, &what).await? {
+                let id = evaluation["id"].as_str().unwrap_or_default();
+                let path = format!("policy-evaluations/{id}/policy-set-outcomes");
+                for set in self.list_if_any(&path, &what).await? {
+                    let outcomes = set["attributes"]["outcomes"].as_array().into_iter().flatten();
+                    failed.extend(outcomes.filter_map(|outcome| {
+                        let text = |key: &str| outcome[key].as_str().unwrap_or_default();
+                        let (level, status) = (text("enforcement_level"), text("status"));
+                        let stops = status == "errored" || (status == "failed" && level != "advisory");
+                        stops.then(|| format!("{} ({level})", text("policy_name")))
+                    }));
+                }
+            }
+        }
+        for check in self
+            .list_if_any(&format!("runs/{}/policy-checks", run.id), &what)
+            .await?
+        {
             let sets = check["attributes"]["result"]["sentinel"]["data"].as_object();
             for policy in sets
                 .into_iter()

@@ -92,16 +92,10 @@ fn missing(hostname: &str, message: &str) -> TfeError {
         message: message.to_owned(),
         hint: format!(
             "run `terraform login{host}`, or set {} in the environment of a pipeline",
-            token_variable(hostname)
+            format_args!("TF_TOKEN_{}", hostname.replace('-', "__").replace('.', "_"))
         ),
         kind: Trouble::Configuration,
     }
-}
-
-/// The variable in which Terraform looks for the token of a host.
-#[must_use]
-pub fn token_variable(hostname: &str) -> String {
-    format!("TF_TOKEN_{}", hostname.replace('-', "__").replace('.', "_"))
 }
 
 /// The host in the name of a variable: dots are written as underscores, hyphens as two.

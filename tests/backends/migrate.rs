@@ -277,3 +277,29 @@ fn encryption_takes_opentofu() {
         "{told}"
     );
 }
+
+/// With the providers of a state missing, `init` fails after it has set up the backend.
+#[test]
+fn a_place_is_set_up_again_where_it_was_another_one_in_between() {
+    let (server, project) = start();
+    let mut empty = state(1);
+    empty["resources"] = json!([]);
+    empty["outputs"] = json!({});
+    project.write("infra/demo/terraform.tfstate", empty.to_string());
+    let move_to = |backend: &str| {
+        set_backend(&project, backend);
+        let finished = migrate(&server, &project);
+        assert_eq!(finished.code, 0, "{finished}");
+    };
+    // `init` of the local file succeeds, of all others after it fails.
+    move_to(S3);
+    let full = state(7).to_string().into_bytes();
+    let mut world = server.world();
+    let bucket = world.buckets.get_mut("acme-state").unwrap();
+    bucket.objects.insert(KEY.into(), full);
+    drop(world);
+    for backend in [OTHER, LOCAL, S3] {
+        move_to(backend);
+    }
+    the_same(&object(&server, "acme-state", KEY));
+}

@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "each test crate uses some of the helpers")]
 #[path = "../common/mod.rs"]
 mod common;
+mod migrate;
 mod server;
 mod setup;
 
@@ -166,7 +167,14 @@ async fn a_plan_that_fails_tells_what_terraform_says_and_where_to_look() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_soft_mandatory_policy_waits_for_a_person_and_is_never_overridden_by_mfsre() {
-    let s = Setup::new().await;
+    let checked = Setup::new().await;
+    waits_for_a_person(&checked, "policy_override").await;
+    let evaluated = Setup::new().await;
+    evaluated.server.evaluate_policies();
+    waits_for_a_person(&evaluated, "post_plan_awaiting_decision").await;
+}
+
+async fn waits_for_a_person(s: &Setup, waiting_status: &str) {
     let policy = |name: &str, enforcement, passes| Policy {
         name: name.into(),
         enforcement,
@@ -185,11 +193,13 @@ async fn a_soft_mandatory_policy_waits_for_a_person_and_is_never_overridden_by_m
         error.contains("costs (soft-mandatory)") && error.contains("override"),
         "{error}"
     );
-    let waiting = s.alice.wait_for_run("demo", "policy_override").await;
+    let waiting = s.alice.wait_for_run("demo", waiting_status).await;
 
+    let asks = format!("GET /api/v2/runs/{}/policy-checks", waiting["id"].as_str().unwrap());
     let overrides = async {
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        assert_eq!(status(&s.alice.runs("demo").await[0]), "policy_override", "it waits");
+        s.asked(&asks).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(status(&s.alice.runs("demo").await[0]), waiting_status, "it waits");
         s.alice.override_policies(&waiting).await;
     };
     let (up, ()) = tokio::join!(s.up(), overrides);
@@ -205,14 +215,19 @@ async fn a_soft_mandatory_policy_waits_for_a_person_and_is_never_overridden_by_m
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hard_mandatory_policy_ends_the_run_and_is_named() {
-    let s = Setup::new().await;
-    s.server.add_policy(Policy {
-        name: "regions".into(),
-        enforcement: Enforcement::HardMandatory,
-        passes: false,
-    });
-    let error = s.up().await.error(1);
-    assert!(error.contains("regions (hard-mandatory)"), "{error}");
+    for evaluated in [false, true] {
+        let s = Setup::new().await;
+        if evaluated {
+            s.server.evaluate_policies();
+        }
+        s.server.add_policy(Policy {
+            name: "regions".into(),
+            enforcement: Enforcement::HardMandatory,
+            passes: false,
+        });
+        let error = s.up().await.error(1);
+        assert!(error.contains("regions (hard-mandatory)"), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -401,8 +416,10 @@ async fn a_program_that_is_killed_finds_its_run_again() {
         .unwrap();
     wait_for_file(&folder.join("started")).await;
     first.kill().await.unwrap();
+    let run = s.alice.wait_for_run("demo", "applying").await;
     let go = async {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        s.asked(&format!("GET /api/v2/runs/{}", run["id"].as_str().unwrap()))
+            .await;
         std::fs::write(folder.join("may-go"), "").unwrap();
     };
     let (up, ()) = tokio::join!(s.up(), go);

@@ -62,11 +62,18 @@ impl Setup {
 
     /// Writes the environment file, with more lines in its section `backend`.
     pub(crate) fn backend(&self, more: &str) {
+        self.environment(&format!(
+            "backend:\n  type: cloud\n  hostname: {}\n  organization: acme\n{more}",
+            self.server.host()
+        ));
+    }
+
+    /// Writes the environment file, with this at its end.
+    pub(crate) fn environment(&self, end: &str) {
         self.project.write(
             "environments/demo.yaml",
             format!(
-                "name: demo\nargocd_repository_url: https://git.example.com/acme/platform.git\naccess:\n  administrators: [{CALLER}]\nblueprint: blueprints/own\ngit:\n  host: manual\nbackend:\n  type: cloud\n  hostname: {}\n  organization: acme\n{more}",
-                self.server.host()
+                "name: demo\nargocd_repository_url: https://git.example.com/acme/platform.git\naccess:\n  administrators: [{CALLER}]\nblueprint: blueprints/own\ngit:\n  host: manual\n{end}"
             ),
         );
     }
@@ -116,6 +123,14 @@ impl Setup {
     /// `up` as far as it comes.
     pub(crate) async fn up(&self) -> Ended {
         self.run(&["up", "demo", "--yes", "--push"]).await
+    }
+
+    /// Waits until the host is asked this, not counting what it was asked before.
+    pub(crate) async fn asked(&self, request: &str) {
+        let before = self.server.requests().len();
+        while !self.server.requests()[before..].iter().any(|r| r == request) {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
     }
 
     /// What the host has of the state.

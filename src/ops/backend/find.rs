@@ -1,7 +1,7 @@
 //! Finds the state before anything is planned, and makes sure that it is the right one.
 
 use super::migrate::remove_local;
-use super::place::{BackendPlace, Site, StatePlace as _, is_missing};
+use super::place::{is_missing, open_former};
 use super::{create, record};
 use crate::config::Backend;
 use crate::error::{Error, ErrorKind, IoContext as _, Result};
@@ -77,15 +77,11 @@ async fn find_state(context: &mut Context, progress: Progress<'_>) -> Result<Opt
 async fn left_nothing(context: &Context, former: &Backend, wanted: &Backend, progress: Progress<'_>) -> Result<()> {
     let name = &context.environment.name;
     progress.say(former.to_string());
-    let site = Site {
-        name: "from",
-        backend: former,
-        file: super::local_file(context),
-        former: None,
-    };
     let looked = async {
-        let place = BackendPlace::open(context, context.program()?, &site).await?;
-        place.pull().await
+        match open_former(context, context.program()?, former).await? {
+            Some(place) => place.pull().await,
+            None => Ok(None),
+        }
     };
     let state = match looked.await {
         Ok(state) => state,

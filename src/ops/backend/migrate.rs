@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-use super::place::{BackendPlace, Site, StatePlace, is_missing};
+use super::place::{Site, StatePlace, is_not_newer, open, open_former};
 use super::{backups, check_program, local_file, record, stamp};
 use crate::config::Backend;
 use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
@@ -56,7 +56,10 @@ pub async fn migrate_backend(context: &mut Context, agreed: bool) -> Result<Migr
     let (mut journal, _) = Journal::open(&private, "backend migrate")?;
     let in_place = former.as_ref().is_some_and(|former| former.is_same_place(&wanted));
     let from = match &former {
-        Some(former) => open_former(context, &program, former).await?,
+        Some(former) => {
+            check_program(&program, former)?;
+            open_former(context, &program, former).await?
+        }
         None => None,
     };
     let site = Site {
@@ -65,10 +68,10 @@ pub async fn migrate_backend(context: &mut Context, agreed: bool) -> Result<Migr
         file: local_file(context),
         former: former.as_ref(),
     };
-    let to = BackendPlace::open(context, &program, &site).await?;
+    let to = open(context, &program, &site).await?;
     let mut migration = Migration {
         from,
-        to: Box::new(to),
+        to,
         in_place,
         from_name: former.as_ref().map(ToString::to_string).unwrap_or_default(),
         to_name: wanted.to_string(),
@@ -104,22 +107,6 @@ pub async fn migrate_backend(context: &mut Context, agreed: bool) -> Result<Migr
         from: former.map(|former| former.to_string()),
         ..summary
     })
-}
-
-/// The place in which the state was; `None` where it is gone altogether.
-async fn open_former(context: &Context, program: &Program, former: &Backend) -> Result<Option<Box<dyn StatePlace>>> {
-    check_program(program, former)?;
-    let site = Site {
-        name: "from",
-        backend: former,
-        file: local_file(context),
-        former: None,
-    };
-    match BackendPlace::open(context, program, &site).await {
-        Ok(place) => Ok(Some(Box::new(place))),
-        Err(error) if is_missing(&error) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// Removes what is left of a local state that was moved away: `init` would offer to copy it to the new backend. Also the
@@ -172,7 +159,7 @@ impl Keep for Keeper<'_> {
                 file: file.clone(),
                 former: None,
             };
-            let place = BackendPlace::open(self.context, self.program, &site).await?;
+            let place = open(self.context, self.program, &site).await?;
             place.push(state, true).await?;
             let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
             std::fs::set_permissions(&file, private).or_cannot(|| format!("protect {}", file.display()))?;
@@ -402,11 +389,7 @@ impl Part {
                     .map_err(std::io::Error::from)
                     .or_cannot(|| "write down where the state is now".into())?;
                 if let Err(error) = from.push(&left, false).await {
-                    let newer = error
-                        .causes
-                        .iter()
-                        .any(|cause| cause.contains("cannot import state with serial"));
-                    return Err(if newer {
+                    return Err(if is_not_newer(&error) {
                         Error::new(
                             ErrorKind::Locked,
                             format!("somebody changed the state in {} while it was moved", m.from_name),

@@ -7,6 +7,7 @@ mod place;
 mod record;
 #[cfg(test)]
 mod tests;
+mod workspace_place;
 
 pub use create::{BucketSummary, create_backend};
 pub(super) use find::FindState;

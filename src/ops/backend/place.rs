@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
+use super::workspace_place::{NOT_NEWER, WorkspacePlace};
 use crate::child::ChildEnvironment;
 use crate::config::Backend;
 use crate::error::{Error, ErrorKind, IoContext as _, Result};
 use crate::ops::Context;
-use crate::ops::cloud::ensure_workspace;
+use crate::ops::cloud::workspace_is_missing;
 use crate::terraform::{ENCRYPTION_VARIABLE, Encryption, NoPassphrase, Program, State, Workspace, json_literal};
-use crate::tfe::token_variable;
 use crate::workflow::Cancellation;
 
 /// A place that holds one state, or none.
@@ -68,12 +68,54 @@ pub(super) struct Site<'a> {
     pub(super) former: Option<&'a Backend>,
 }
 
+/// The place `site`, set up.
+///
+/// # Errors
+/// A passphrase is missing, or the backend cannot be used.
+pub(super) async fn open(context: &Context, program: &Program, site: &Site<'_>) -> Result<Box<dyn StatePlace>> {
+    let private = context.private().join("places").join(site.name);
+    let dir = private.join("root");
+    let mut builder = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
+    builder.create(&dir).or_cannot(|| format!("create {}", dir.display()))?;
+    Ok(match root_module(site.backend, &site.file) {
+        Some(root) => Box::new(BackendPlace::open(context, program, site, private, &root).await?),
+        None => Box::new(WorkspacePlace::open(context, site.backend, &private).await?),
+    })
+}
+
+/// The place in which the state was; `None` where it is gone altogether.
+///
+/// # Errors
+/// A passphrase is missing, or the backend cannot be used.
+pub(super) async fn open_former(
+    context: &Context,
+    program: &Program,
+    former: &Backend,
+) -> Result<Option<Box<dyn StatePlace>>> {
+    if workspace_is_missing(context, former).await? {
+        return Ok(None);
+    }
+    let site = Site {
+        name: "from",
+        backend: former,
+        file: super::local_file(context),
+        former: None,
+    };
+    match open(context, program, &site).await {
+        Err(error) if is_missing(&error) => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
 impl BackendPlace {
-    /// The place `site`, set up.
-    ///
-    /// # Errors
-    /// A passphrase is missing, or the backend cannot be used.
-    pub(super) async fn open(context: &Context, program: &Program, site: &Site<'_>) -> Result<Self> {
+    async fn open(
+        context: &Context,
+        program: &Program,
+        site: &Site<'_>,
+        private: PathBuf,
+        root: &Value,
+    ) -> Result<Self> {
         use secrecy::ExposeSecret as _;
         let mut environment = context.platform()?.terraform_environment();
         let encryption = |backend: &Backend| backend.encryption().map(Encryption::of).transpose();
@@ -90,24 +132,17 @@ impl BackendPlace {
             let settings = Encryption::complete(wanted.as_ref(), &others);
             environment.set(ENCRYPTION_VARIABLE, settings.expose_secret());
         }
-        let private = context.private().join("places").join(site.name);
         let dir = private.join("root");
-        let mut builder = std::fs::DirBuilder::new();
-        std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700);
-        builder.create(&dir).or_cannot(|| format!("create {}", dir.display()))?;
-        let root = serde_json::to_vec_pretty(&root_module(site.backend, &site.file))
+        let root = serde_json::to_vec_pretty(root)
             .map_err(std::io::Error::from)
             .or_cannot(|| "write a backend as JSON".into())?;
         crate::render::tree::write_atomically(&dir.join("backend.tf.json"), &root)?;
-        // No provider is needed here, so none is fetched, and the user's own file, which may hold tokens, is not read.
+        // No provider is needed here, so none is fetched. The user's own file may hold tokens, which these backends do not
+        // take.
         let rc = std::path::absolute(private.join("terraform.rc")).unwrap_or_default();
         crate::render::tree::write_atomically(&rc, NO_PROVIDERS.as_bytes())?;
         environment.set("TF_CLI_CONFIG_FILE", rc);
-        let credential = ensure_workspace(context, site.backend).await?;
-        if let (Backend::Cloud { hostname, .. }, Some(credential)) = (site.backend, &credential) {
-            environment.set(&token_variable(hostname), credential.token.expose_secret());
-        }
-        let mut workspace = Workspace::new(
+        let workspace = Workspace::new(
             program.clone(),
             context.project.root().to_owned(),
             dir,
@@ -115,9 +150,6 @@ impl BackendPlace {
             environment,
             None,
         )?;
-        if site.backend.is_cloud() {
-            workspace.use_cloud(None);
-        }
         workspace.init_backend(&context.cancellation).await?;
         Ok(Self {
             workspace,
@@ -141,8 +173,14 @@ pub(super) fn is_missing(error: &Error) -> bool {
     error.causes.iter().any(|cause| cause.contains("NoSuchBucket"))
 }
 
-/// A root module with a backend alone.
-fn root_module(backend: &Backend, file: &Path) -> Value {
+/// Whether a state was refused because what is there is as new, or newer.
+pub(super) fn is_not_newer(error: &Error) -> bool {
+    let says = |text: &str| error.causes.iter().any(|cause| cause.contains(text));
+    says("cannot import state with serial") || says(NOT_NEWER)
+}
+
+/// A root module with a backend alone; `None` for a workspace, which is reached without one.
+fn root_module(backend: &Backend, file: &Path) -> Option<Value> {
     let terraform = match backend {
         Backend::Local { .. } => json!({ "backend": { "local": literal(json!({ "path": file })) } }),
         Backend::S3 {
@@ -159,22 +197,9 @@ fn root_module(backend: &Backend, file: &Path) -> Value {
             }
             json!({ "backend": { "s3": literal(s3) } })
         }
-        Backend::Cloud {
-            organization,
-            workspace,
-            project,
-            hostname,
-            ..
-        } => {
-            let mut workspaces = json!({ "name": workspace });
-            if let Some(project) = project {
-                workspaces["project"] = project.as_str().into();
-            }
-            let cloud = json!({ "hostname": hostname, "organization": organization, "workspaces": workspaces });
-            json!({ "cloud": literal(cloud) })
-        }
+        Backend::Cloud { .. } => return None,
     };
-    json!({ "terraform": terraform })
+    Some(json!({ "terraform": terraform }))
 }
 
 /// With every string standing for itself.

@@ -10,7 +10,7 @@ mod workspace;
 use crate::tfe::{RemoteWorkspace, Tfe};
 
 pub(super) use runs::{apply, decline, has_consent, plan};
-pub(super) use workspace::{CloudWorkspace, ensure_workspace};
+pub(super) use workspace::{CloudWorkspace, locked, open_workspace, workspace_is_missing};
 
 /// The workspace at the host.
 pub(super) struct Cloud {

@@ -5,7 +5,6 @@ use crate::ops::Context;
 use crate::terraform::Flavour;
 use crate::tfe::{
     Credential, ExecutionMode, Holder, RemoteWorkspace, Tfe, VariableKind, WantedVariable, WorkspaceSpec,
-    token_variable,
 };
 use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
@@ -60,24 +59,15 @@ impl Step<Context> for CloudWorkspace {
             };
             let (tfe, found) = find(&wanted).await?;
             let spec = &wanted.spec;
-            let did = match found {
-                None => {
-                    tfe.create_workspace(spec).await?;
-                    "made"
-                }
-                Some(found) if fits(&found, &wanted) => "found",
+            let (found, did) = match found {
+                None => (make(&tfe, spec).await?, "made"),
+                Some(found) if fits(&found, &wanted) => (found, "found"),
                 Some(found) => {
                     agree(context, &found, &wanted).await?;
                     tfe.change_workspace(&found, spec.execution_mode, spec.working_directory)
                         .await?;
-                    "changed"
+                    (look_again(&tfe, spec).await?, "changed")
                 }
-            };
-            let Some(found) = tfe.workspace(spec.organization, spec.name).await? else {
-                return Err(
-                    Error::failed(format!("the workspace {} was made and is not there", spec.name))
-                        .hint("run the same command again"),
-                );
             };
             let detail = take(context, tfe, found, progress).await?;
             Ok(Ran::Changed(format!("{detail} {did}")))
@@ -132,21 +122,45 @@ fn wanted<'a>(context: &'a Context, backend: &'a Backend, directory: &'a str) ->
     })
 }
 
-/// Makes the workspace of a backend where it is missing, as `terraform init` would, but with the settings of the environment.
-/// Returns the token for its host; `None` for a backend of another kind.
+/// The workspace of a backend, made with the settings of the environment where it is missing.
 ///
 /// # Errors
 /// The host cannot be reached, or the token has not the right to.
-pub(in crate::ops) async fn ensure_workspace(context: &Context, backend: &Backend) -> Result<Option<Credential>> {
+pub(in crate::ops) async fn open_workspace(context: &Context, backend: &Backend) -> Result<(Tfe, RemoteWorkspace)> {
     let directory = working_directory(context);
-    let Some(wanted) = wanted(context, backend, &directory) else {
-        return Ok(None);
-    };
+    let wanted = wanted(context, backend, &directory).ok_or_else(|| {
+        Error::failed(format!("{backend} has no workspace")).hint("this is a fault of mfsre; please report it")
+    })?;
     let (tfe, found) = find(&wanted).await?;
-    if found.is_none() {
-        tfe.create_workspace(&wanted.spec).await?;
+    let found = match found {
+        Some(found) => found,
+        None => make(&tfe, &wanted.spec).await?,
+    };
+    Ok((tfe, found))
+}
+
+/// Whether the workspace of a backend is not there.
+///
+/// # Errors
+/// The host cannot be reached, or the organization is not there.
+pub(in crate::ops) async fn workspace_is_missing(context: &Context, backend: &Backend) -> Result<bool> {
+    let directory = working_directory(context);
+    match wanted(context, backend, &directory) {
+        Some(wanted) => Ok(find(&wanted).await?.1.is_none()),
+        None => Ok(false),
     }
-    Ok(Some(tfe.credential().clone()))
+}
+
+async fn make(tfe: &Tfe, spec: &WorkspaceSpec<'_>) -> Result<RemoteWorkspace> {
+    tfe.create_workspace(spec).await?;
+    look_again(tfe, spec).await
+}
+
+async fn look_again(tfe: &Tfe, spec: &WorkspaceSpec<'_>) -> Result<RemoteWorkspace> {
+    let found = tfe.workspace(spec.organization, spec.name).await?;
+    found.ok_or_else(|| {
+        Error::failed(format!("the workspace {} is not there any more", spec.name)).hint("run the same command again")
+    })
 }
 
 async fn find(wanted: &Wanted<'_>) -> Result<(Tfe, Option<RemoteWorkspace>)> {
@@ -196,6 +210,18 @@ async fn agree(context: &Context, found: &RemoteWorkspace, wanted: &Wanted<'_>) 
     .hint("at a terminal this command asks and changes it"))
 }
 
+/// The error that somebody holds a workspace.
+pub(in crate::ops) fn locked(tfe: &Tfe, workspace: &RemoteWorkspace, environment: &str, holder: &Holder) -> Error {
+    let RemoteWorkspace { organization, name, .. } = workspace;
+    let host = tfe.hostname();
+    Error::new(ErrorKind::Locked, format!("the workspace {organization}/{name} at {host} is locked"))
+        .cause(holder.to_string())
+        .hint("wait until they are done, and run the same command again")
+        .hint(format!(
+            "if it was left by a Terraform that is gone: terraform -chdir=infra/{environment} force-unlock {organization}/{name}"
+        ))
+}
+
 /// Takes the workspace for the steps that follow: nobody else holds it, and its runs have what they need.
 async fn take(context: &mut Context, tfe: Tfe, found: RemoteWorkspace, progress: Progress<'_>) -> Result<String> {
     let directory = working_directory(context);
@@ -207,13 +233,7 @@ async fn take(context: &mut Context, tfe: Tfe, found: RemoteWorkspace, progress:
     if let Some(holder) = &found.holder
         && !(found.execution_mode.makes_runs() && matches!(holder, Holder::Run { .. }))
     {
-        return Err(Error::new(ErrorKind::Locked, format!("the workspace {at} is locked"))
-            .cause(holder.to_string())
-            .hint("wait until they are done, and run the same command again")
-            .hint(format!(
-                "if it was left by a Terraform that is gone: terraform -chdir={directory} force-unlock {}/{}",
-                found.organization, found.name
-            )));
+        return Err(locked(&tfe, &found, context.environment.name.as_str(), holder));
     }
     let mut detail = format!("{at}, {}", found.execution_mode.word());
     if found.execution_mode.makes_runs() {
@@ -228,9 +248,8 @@ async fn take(context: &mut Context, tfe: Tfe, found: RemoteWorkspace, progress:
             detail.push_str(&format!(", follows {repository}"));
         }
     }
-    let variable = token_variable(wanted.hostname);
     if let Some(workspace) = &mut context.workspace {
-        workspace.use_cloud(Some((&variable, &tfe.credential().token)));
+        workspace.use_cloud(tfe.hostname(), &tfe.credential().token);
     }
     context.cloud = Some(Cloud { tfe, workspace: found });
     Ok(detail)

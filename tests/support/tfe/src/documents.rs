@@ -174,10 +174,10 @@ pub(crate) fn run(r: &Run, caller: &User) -> Value {
         "workspace": one("workspaces", &r.workspace),
         "configuration-version": one("configuration-versions", &r.configuration),
         "plan": one("plans", &r.plan.id),
-        "policy-checks": many("policy-checks", r.policy_checks.iter().map(|p| p.id.as_str())),
+        "policy-checks": many("policy-checks", r.policy_checks.iter().filter(|p| p.stage.is_none()).map(|p| p.id.as_str())),
         "run-events": many("run-events", std::iter::empty()),
         "comments": many("comments", std::iter::empty()),
-        "task-stages": many("task-stages", std::iter::empty()),
+        "task-stages": many("task-stages", r.policy_checks.iter().filter_map(|p| p.stage.as_ref()).map(|s| s.id.as_str())),
         "created-by": maybe("users", r.created_by.as_deref()),
     });
     if !r.plan_only {
@@ -280,6 +280,92 @@ pub(crate) fn policy_check(p: &PolicyCheck, caller: &User) -> Value {
         "relationships": { "run": one("runs", &p.run) },
         "links": { "output": format!("/api/v2/policy-checks/{}/output", p.id) },
     })
+}
+
+/// The stage of a run in which policies are evaluated.
+pub(crate) fn task_stage(p: &PolicyCheck, caller: &User) -> Option<Value> {
+    let stage = p.stage.as_ref()?;
+    let status = match p.status {
+        "hard_failed" => "failed",
+        "soft_failed" => "awaiting_override",
+        _ => "passed",
+    };
+    Some(json!({
+        "id": stage.id,
+        "type": "task-stages",
+        "attributes": {
+            "status": status,
+            "stage": "post_plan",
+            "status-timestamps": {},
+            "permissions": {
+                "can-override-policy": caller.approves, "can-override-tasks": false, "can-override": caller.approves,
+            },
+            "actions": { "is-overridable": p.status == "soft_failed" },
+        },
+        "relationships": {
+            "run": one("runs", &p.run),
+            "task-results": many("task-results", std::iter::empty()),
+            "policy-evaluations": many("policy-evaluations", std::iter::once(stage.evaluation.as_str())),
+        },
+        "links": { "self": format!("/api/v2/task-stages/{}", stage.id) },
+    }))
+}
+
+fn result_count(p: &PolicyCheck) -> Value {
+    json!({ "advisory-failed": p.advisory, "errored": 0, "mandatory-failed": p.soft + p.hard, "passed": p.passed })
+}
+
+pub(crate) fn policy_evaluation(p: &PolicyCheck) -> Option<Value> {
+    let stage = p.stage.as_ref()?;
+    Some(json!({
+        "id": stage.evaluation,
+        "type": "policy-evaluations",
+        "attributes": {
+            "status": match p.status {
+                "hard_failed" | "soft_failed" => "failed",
+                status => status,
+            },
+            "policy-kind": "sentinel",
+            "policy-tool-version": "0.40.0",
+            "result-count": result_count(p),
+            "status-timestamps": {},
+        },
+        "relationships": {
+            "policy-attachable": one("task-stages", &stage.id),
+            "policy-set-outcomes": {
+                "links": { "related": format!("/api/v2/policy-evaluations/{}/policy-set-outcomes", stage.evaluation) },
+            },
+        },
+        "links": { "self": format!("/api/v2/policy-evaluations/{}", stage.evaluation) },
+    }))
+}
+
+pub(crate) fn policy_set_outcome(p: &PolicyCheck) -> Option<Value> {
+    let stage = p.stage.as_ref()?;
+    // In these, unlike everywhere else, words are joined by underscores.
+    let outcome = |policy: &crate::Policy| {
+        json!({
+            "enforcement_level": policy.enforcement.word(),
+            "query": "",
+            "status": if policy.passes { "passed" } else { "failed" },
+            "policy_name": policy.name,
+            "description": "",
+        })
+    };
+    Some(json!({
+        "id": stage.outcome,
+        "type": "policy-set-outcomes",
+        "attributes": {
+            "outcomes": p.policies.iter().map(outcome).collect::<Vec<_>>(),
+            "error": "",
+            "overridable": p.hard == 0,
+            "policy-set-name": "mfsre",
+            "policy-set-description": null,
+            "result-count": result_count(p),
+            "policy-tool-version": "0.40.0",
+        },
+        "relationships": { "policy-evaluation": one("policy-evaluations", &stage.evaluation) },
+    }))
 }
 
 pub(crate) fn run_events(r: &Run) -> Vec<Value> {

@@ -15,7 +15,7 @@ mod store;
 mod tls;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     secret: String,
     runner_environment: Vec<(String, String)>,
     down: AtomicBool,
+    /// How many more answers there are before one is held back; negative where none is.
+    answers: AtomicI64,
 }
 
 impl Shared {
@@ -95,6 +97,7 @@ impl Server {
                 name: "Default Project".into(),
             }],
             policies: Vec::new(),
+            evaluates: false,
         });
         let shared = Arc::new(Shared {
             store: Mutex::new(store),
@@ -107,6 +110,7 @@ impl Server {
                 .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
                 .collect(),
             down: AtomicBool::new(false),
+            answers: AtomicI64::new(-1),
         });
         std::fs::write(shared.folder.path().join("ca.pem"), &ca).unwrap();
         let cut = Arc::new(AtomicBool::new(false));
@@ -175,9 +179,30 @@ impl Server {
         self.shared.with(|store| store.organizations[0].policies.push(policy));
     }
 
+    /// Evaluates policies in a stage of each run from now on; checks, which this takes the place of, are the older way.
+    pub fn evaluate_policies(&self) {
+        self.shared.with(|store| store.organizations[0].evaluates = true);
+    }
+
     /// The next answers to API calls are 429, each with this Retry-After in seconds.
     pub fn limit(&self, seconds: &[u64]) {
         self.shared.with(|store| store.limited.extend(seconds));
+    }
+
+    /// Does what is asked, and holds back the answer, after this many more answers.
+    pub fn stall_after(&self, answers: u16) {
+        self.shared.answers.store(answers.into(), Ordering::SeqCst);
+    }
+
+    /// Whether an answer is held back.
+    #[must_use]
+    pub fn stalls(&self) -> bool {
+        self.shared.answers.load(Ordering::SeqCst) == 0
+    }
+
+    /// Answers everything again.
+    pub fn resume(&self) {
+        self.shared.answers.store(-1, Ordering::SeqCst);
     }
 
     /// Breaks every connection and takes no new one. Runs go on.

@@ -131,13 +131,15 @@ impl Person {
         assert_eq!(status, 202, "{action}: {document}");
     }
 
-    /// Overrides the policies that soft-failed.
+    /// Overrides the policies that soft-failed, whether they were checked or evaluated.
     pub async fn override_policies(&self, run: &Value) {
-        let path = format!("/runs/{}/policy-checks", run["id"].as_str().unwrap());
-        for check in self.get(&path).await.as_array().unwrap() {
-            let path = format!("/policy-checks/{}/actions/override", check["id"].as_str().unwrap());
-            let (status, document) = self.call("POST", &path, None).await;
-            assert_eq!(status, 200, "{document}");
+        for kind in ["policy-checks", "task-stages"] {
+            let path = format!("/runs/{}/{kind}", run["id"].as_str().unwrap());
+            for one in self.get(&path).await.as_array().unwrap() {
+                let path = format!("/{kind}/{}/actions/override", one["id"].as_str().unwrap());
+                let (status, document) = self.call("POST", &path, None).await;
+                assert_eq!(status, 200, "{document}");
+            }
         }
     }
 }

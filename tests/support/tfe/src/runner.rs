@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::Shared;
 use crate::objects;
-use crate::store::{Enforcement, Holder, Phase, PolicyCheck, Run, StateVersion, Store, now};
+use crate::store::{Enforcement, Holder, Phase, PolicyCheck, Run, Stage, StateVersion, Store, now};
 
 /// Puts a run into the queue, and sees to it.
 pub(crate) fn queue(shared: &Arc<Shared>, store: &mut Store, run: Run) {
@@ -435,7 +435,8 @@ impl Worker<'_> {
         let check = self.shared.with(|store| {
             let run = store.run(self.id).unwrap();
             let organization = store.workspace(&run.workspace).unwrap().organization.clone();
-            let policies = store.organization(&organization).unwrap().policies.clone();
+            let organization = store.organization(&organization).unwrap();
+            let (policies, evaluates) = (organization.policies.clone(), organization.evaluates);
             if policies.is_empty() {
                 return None;
             }
@@ -461,24 +462,41 @@ impl Worker<'_> {
                 hard,
                 output: output(&policies),
                 policies,
+                stage: evaluates.then(|| Stage {
+                    id: store.id("ts"),
+                    evaluation: store.id("poleval"),
+                    outcome: store.id("psout"),
+                }),
             };
             let run = store.run_mut(self.id).unwrap();
-            status(run, "policy_checking", None);
+            status(
+                run,
+                if evaluates {
+                    "post_plan_running"
+                } else {
+                    "policy_checking"
+                },
+                None,
+            );
             run.policy_checks.push(check.clone());
             Some(check)
         });
         let Some(check) = check else { return Ok(true) };
+        let (waiting, passed) = match check.stage {
+            Some(_) => ("post_plan_awaiting_decision", "post_plan_completed"),
+            None => ("policy_override", "policy_checked"),
+        };
         match check.status {
             "hard_failed" => Err(Stop::Errored),
             "passed" => {
-                self.set("policy_checked");
+                self.set(passed);
                 Ok(true)
             }
             _ if self.run(|r| r.plan_only) => Ok(false),
             _ => {
-                self.set("policy_override");
+                self.set(waiting);
                 self.wait(|store| (store.run(self.id).unwrap().policy_checks[0].status == "overridden").then_some(()))?;
-                self.set("policy_checked");
+                self.set(passed);
                 Ok(true)
             }
         }

@@ -57,6 +57,8 @@ pub(crate) struct Organization {
     pub(crate) name: String,
     pub(crate) projects: Vec<Project>,
     pub(crate) policies: Vec<Policy>,
+    /// Whether policies are evaluated in a stage of the run, and not checked.
+    pub(crate) evaluates: bool,
 }
 
 /// Who holds a workspace's lock.
@@ -139,6 +141,16 @@ pub(crate) struct PolicyCheck {
     pub(crate) hard: usize,
     pub(crate) output: String,
     pub(crate) policies: Vec<Policy>,
+    /// Where they are evaluated in a stage of the run.
+    pub(crate) stage: Option<Stage>,
+}
+
+/// Ids of a stage of a run, of the evaluation of policies in it, and of the outcome of their set.
+#[derive(Debug, Clone)]
+pub(crate) struct Stage {
+    pub(crate) id: String,
+    pub(crate) evaluation: String,
+    pub(crate) outcome: String,
 }
 
 #[derive(Debug, Clone)]
@@ -199,7 +211,11 @@ impl Run {
     }
 
     pub(crate) fn is_discardable(&self) -> bool {
-        self.is_confirmable() || matches!(self.status, "pending" | "policy_override")
+        self.is_confirmable()
+            || matches!(
+                self.status,
+                "pending" | "policy_override" | "post_plan_awaiting_decision"
+            )
     }
 
     pub(crate) fn is_cancelable(&self) -> bool {
@@ -213,6 +229,7 @@ impl Run {
                 | "apply_queued"
                 | "applying"
                 | "policy_checking"
+                | "post_plan_running"
         )
     }
 }

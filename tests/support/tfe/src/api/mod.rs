@@ -7,6 +7,7 @@ mod states;
 mod workspaces;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -108,6 +109,11 @@ async fn answer(
     body: Bytes,
 ) -> Response<Body> {
     let reply = reply(&shared, &method, &uri, &headers, &body);
+    let left = |n: i64| (n > 0).then(|| n - 1);
+    let _ = shared.answers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
+    while shared.answers.load(Ordering::SeqCst) == 0 && !shared.is_down() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     let builder = Response::builder()
         .header("TFP-API-Version", "2.6")
         .header("TFP-AppName", "Terraform Enterprise")
@@ -259,6 +265,8 @@ fn route(call: &mut Call<'_>, method: &Method) -> Reply {
         ("GET", ["plans", id, rest @ ..]) => runs::plan(call, id, rest),
         ("GET", ["applies", id]) => runs::apply(call, id),
         (_, ["policy-checks", id, rest @ ..]) => runs::policy_check(call, method, id, rest),
+        (_, ["task-stages", id, rest @ ..]) => runs::task_stage(call, method, id, rest),
+        ("GET", ["policy-evaluations", id, rest @ ..]) => runs::policy_evaluation(call, id, rest),
         ("GET", ["state-versions", rest @ ..]) => states::answer(call, rest),
         ("GET", ["state-version-outputs", id]) => states::output(call, id),
         _ => Reply::missing(),

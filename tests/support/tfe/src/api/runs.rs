@@ -4,7 +4,7 @@ use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::{Call, Reply};
-use crate::store::{Phase, Run, now};
+use crate::store::{Phase, PolicyCheck, Run, Stage, now};
 use crate::{documents, runner};
 
 pub(super) fn list(call: &mut Call<'_>, workspace: &str) -> Reply {
@@ -61,14 +61,20 @@ pub(super) fn answer(call: &mut Call<'_>, method: &Method, rest: &[&str]) -> Rep
         ("GET", []) => show(call, id),
         ("GET", ["run-events"]) => with(call, id, documents::run_events),
         ("GET", ["comments"]) => with(call, id, documents::comments),
-        ("GET", ["task-stages"]) => call.list(Vec::new()),
-        ("GET", ["policy-checks"]) => {
+        ("GET", ["task-stages"]) => {
             let user = call.user.clone();
             with(call, id, |r| {
                 r.policy_checks
                     .iter()
-                    .map(|p| documents::policy_check(p, &user))
+                    .filter_map(|p| documents::task_stage(p, &user))
                     .collect()
+            })
+        }
+        ("GET", ["policy-checks"]) => {
+            let user = call.user.clone();
+            with(call, id, |r| {
+                let checks = r.policy_checks.iter().filter(|p| p.stage.is_none());
+                checks.map(|p| documents::policy_check(p, &user)).collect()
             })
         }
         ("GET", ["plan"]) => match call.store.run(id).map(|r| r.plan.id.clone()) {
@@ -358,6 +364,56 @@ pub(super) fn policy_check(call: &mut Call<'_>, method: &Method, id: &str, rest:
             }
             run.policy_checks[at].status = "overridden";
             Reply::data(documents::policy_check(&run.policy_checks[at], &user))
+        }
+        _ => Reply::missing(),
+    }
+}
+
+/// A check whose stage or evaluation is this one, and its run's state.
+fn staged<'a>(call: &'a mut Call<'_>, is: impl Fn(&Stage) -> bool) -> Option<(&'a mut PolicyCheck, &'static str)> {
+    call.store.runs.iter_mut().find_map(|run| {
+        let status = run.status;
+        let found = run.policy_checks.iter_mut().find(|p| p.stage.as_ref().is_some_and(&is));
+        found.map(|check| (check, status))
+    })
+}
+
+/// <https://developer.hashicorp.com/terraform/cloud-docs/api-docs/run-tasks/run-task-stages-and-results>
+pub(super) fn task_stage(call: &mut Call<'_>, method: &Method, id: &str, rest: &[&str]) -> Reply {
+    let user = call.user.clone();
+    let Some((check, status)) = staged(call, |stage| stage.id == id) else {
+        return Reply::missing();
+    };
+    match (method.as_str(), rest) {
+        ("GET", []) => documents::task_stage(check, &user).map_or_else(Reply::missing, Reply::data),
+        ("GET", ["policy-evaluations"]) => {
+            let items = documents::policy_evaluation(check).into_iter().collect();
+            call.list(items)
+        }
+        ("POST", ["actions", "override"]) => {
+            if !user.approves {
+                return Reply::missing();
+            }
+            if check.status != "soft_failed" || status != "post_plan_awaiting_decision" {
+                return Reply::conflict("the task stage cannot be overridden");
+            }
+            check.status = "overridden";
+            documents::task_stage(check, &user).map_or_else(Reply::missing, Reply::data)
+        }
+        _ => Reply::missing(),
+    }
+}
+
+/// <https://developer.hashicorp.com/terraform/cloud-docs/api-docs/policy-evaluations>
+pub(super) fn policy_evaluation(call: &mut Call<'_>, id: &str, rest: &[&str]) -> Reply {
+    let Some((check, _)) = staged(call, |stage| stage.evaluation == id) else {
+        return Reply::missing();
+    };
+    match rest {
+        [] => documents::policy_evaluation(check).map_or_else(Reply::missing, Reply::data),
+        ["policy-set-outcomes"] => {
+            let items = documents::policy_set_outcome(check).into_iter().collect();
+            call.list(items)
         }
         _ => Reply::missing(),
     }

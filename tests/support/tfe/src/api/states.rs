@@ -118,6 +118,11 @@ pub(crate) fn receive(store: &mut crate::store::Store, id: &str, bytes: &[u8]) -
         )
     } else {
         announced.lineage = parsed["lineage"].as_str().unwrap_or_default().to_owned();
+        if announced.outputs.is_empty() {
+            // As the service does a moment later, where the outputs were not given along.
+            let outputs = parsed["outputs"].as_object().cloned().unwrap_or_default();
+            announced.outputs = outputs.into_iter().collect();
+        }
         announced.state = Some(bytes.to_owned());
         return Ok(());
     };
