@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::aws::Aws;
 use crate::process::eventually;
@@ -103,7 +103,22 @@ fn opentofu_and_s3_carry_an_environment_from_up_to_down() {
     );
     nothing_changes(&project, &passphrase);
 
-    let down = project.run_with(&["down", ENVIRONMENT, "--yes"], &passphrase);
+    // By a key of KMS instead, which is asked for nothing but AWS credentials afterwards.
+    let key = aws.json("kms", "TrentService.CreateKey", &json!({}));
+    let key = key["KeyMetadata"]["Arn"].as_str().unwrap();
+    with(&format!(
+        "{s3}  encryption:\n    key_provider: aws_kms\n    kms_key_id: {key}\n"
+    ));
+    let moved = project.run_with(&["backend", "migrate", ENVIRONMENT, "--yes"], &passphrase);
+    assert_eq!(moved.exit(0)["resources"], resources);
+    let state = aws.s3(OBJECT).unwrap();
+    assert!(
+        state.contains("encrypted_data") && state.contains(key) && !state.contains("aws_vpc"),
+        "{state}"
+    );
+    nothing_changes(&project, &[]);
+
+    let down = project.run(&["down", ENVIRONMENT, "--yes"]);
     let document = down.exit(0);
     assert_eq!(
         (&document["aws"], &document["sandbox_stopped"]),
