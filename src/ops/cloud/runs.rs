@@ -141,7 +141,7 @@ fn archive(context: &Context) -> Result<Archive> {
     Archive::of(files).or_cannot(|| "make the archive for HCP Terraform".into())
 }
 
-fn keep(path: &PathBuf, bookmark: &Bookmark) -> Result<()> {
+fn keep(path: &Path, bookmark: &Bookmark) -> Result<()> {
     let text = serde_json::to_vec(bookmark).unwrap_or_default();
     write_atomically(path, &text)
 }

@@ -59,8 +59,8 @@ pub(super) fn answer(call: &mut Call<'_>, method: &Method, rest: &[&str]) -> Rep
     }
     match (method.as_str(), rest) {
         ("GET", []) => show(call, id),
-        ("GET", ["run-events"]) => with(call, id, |r| documents::run_events(r)),
-        ("GET", ["comments"]) => with(call, id, |r| documents::comments(r)),
+        ("GET", ["run-events"]) => with(call, id, documents::run_events),
+        ("GET", ["comments"]) => with(call, id, documents::comments),
         ("GET", ["task-stages"]) => call.list(Vec::new()),
         ("GET", ["policy-checks"]) => {
             let user = call.user.clone();
