@@ -114,6 +114,12 @@ impl Error {
         self
     }
 
+    /// What was attempted and what came back, for the end of another sentence.
+    pub(crate) fn in_a_line(self) -> String {
+        let parts: Vec<String> = std::iter::once(self.message).chain(self.causes).collect();
+        parts.join(": ")
+    }
+
     /// For people.
     #[must_use]
     pub fn render(&self, color: bool) -> String {

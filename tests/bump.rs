@@ -5,9 +5,11 @@
 mod common;
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use common::{Finished, Project, REPOSITORY};
+use common::{Finished, Project, REPOSITORY, report};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -61,6 +63,50 @@ fn bump(project: &Project, arguments: &[&str]) -> Finished {
     let finished = project.run(&[&["bump"], arguments].concat());
     assert_eq!(finished.code, 0, "{finished}");
     finished
+}
+
+/// The tree and the number of the commits, and what is not committed.
+fn outcome(project: &Project) -> (String, usize, String) {
+    let tree = git(project, &["rev-parse", "HEAD^{tree}"]);
+    (tree, commits(project), git(project, &["status", "--short"]))
+}
+
+/// By SIGKILL, at moments spread over its whole time, with the real git at work. The calls themselves are cut off one by one in
+/// `tests/kill`.
+#[test]
+fn a_bump_that_is_killed_at_any_time_is_finished_by_the_next_one() {
+    const MOMENTS: u32 = 24;
+    let arguments = ["main-service", "--image-tag", "v2.0.0", "--commit"];
+    let undisturbed = committed();
+    let began = Instant::now();
+    bump(&undisturbed, &arguments);
+    let took = began.elapsed();
+    let wanted = outcome(&undisturbed);
+    let mut killed = 0;
+    for moment in 0..MOMENTS {
+        let project = committed();
+        let mut command = project.mfsre(&[&["bump"][..], &arguments].concat());
+        let mut running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(took * moment / MOMENTS);
+        running.kill().unwrap();
+        killed += u64::from(running.wait().unwrap().signal() == Some(9));
+        // A git that was at work goes on, and has the index to itself until it is done.
+        let end = Instant::now() + Duration::from_secs(10);
+        let mut again = project.run(&[&["bump"][..], &arguments].concat());
+        while again.code != 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(50));
+            again = project.run(&[&["bump"][..], &arguments].concat());
+        }
+        assert_eq!(again.code, 0, "killed at moment {moment}: {again}");
+        assert_eq!(outcome(&project), wanted, "killed at moment {moment}");
+    }
+    assert!(killed > 2, "{killed} of {MOMENTS} were killed before they had ended");
+    let points = u64::from(MOMENTS);
+    report::figure(
+        "kill",
+        "bump, real processes",
+        &[("points", points), ("killed", killed), ("converged", points)],
+    );
 }
 
 fn is_as_rendered(project: &Project) {

@@ -691,13 +691,13 @@ fn with_a_crashed_part(crashed: &str) -> (Project, std::fs::File) {
     let project = sandbox();
     let parts = ["ministack", "etcd", "kube-apiserver", "argocd-server"].map(|name| {
         let health = if name == crashed {
-            json!({ "state": "crashed", "exit": "signal: 9 (SIGKILL)", "log_tail": "the last words", "restarts": 0 })
+            json!({ "state": "crashed", "exit": "signal: 9 (SIGKILL)", "log_tail": "the last words", "restarting": false })
         } else {
             json!({ "state": "healthy" })
         };
         json!({
             "name": name, "version": "v1", "pid": null, "address": "127.0.0.1:9", "memory_bytes": null, "health": health,
-            "ready_after_ms": 5, "log": "/nowhere",
+            "ready_after_ms": 5, "restarts": 0, "log": "/nowhere",
         })
     });
     let nowhere = "http://127.0.0.1:9/";

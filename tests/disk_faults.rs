@@ -10,6 +10,9 @@
 #[path = "common/aws.rs"]
 mod aws;
 #[allow(dead_code, reason = "each test crate uses some of the helpers")]
+#[path = "common/canary.rs"]
+mod canary;
+#[allow(dead_code, reason = "each test crate uses some of the helpers")]
 mod common;
 #[allow(dead_code, reason = "each test crate uses some of the helpers")]
 #[path = "common/http.rs"]
@@ -21,10 +24,12 @@ use std::path::Path;
 use std::process::Command;
 
 use aws::FakeAws;
-use common::{Finished, Project};
+use canary::{Canary, Searched};
+use common::{Finished, Project, report};
 use http::Answer;
 use serde_json::json;
 
+const SECRET_ACCESS_KEY: &str = "canary-of-a-secret-key";
 const OTHERS: &str = "apiVersion: v1\nkind: Config\nclusters:\n- name: other\n  cluster: {server: 'https://other'}\ncontexts: []\nusers: []\n";
 
 /// The same command where no file may grow beyond what fits into `blocks` of 512 bytes.
@@ -98,7 +103,7 @@ fn kubeconfig(project: &Project, aws: &FakeAws, file: &Path) -> Command {
     command
         .env("AWS_ENDPOINT_URL", aws.url.as_str().trim_end_matches('/'))
         .env("AWS_ACCESS_KEY_ID", "AKIATEST")
-        .env("AWS_SECRET_ACCESS_KEY", "canary-of-a-secret-key");
+        .env("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY);
     command
 }
 
@@ -123,15 +128,34 @@ async fn a_kubeconfig_is_never_lost() {
     set_mode(&folder, 0o755);
     all.push_str(&run.to_string());
     assert_eq!(std::fs::read_to_string(&file).unwrap(), OTHERS);
-    insta::with_settings!({ filters => [(r"\.tmp[A-Za-z0-9]+", "[TEMPORARY]")] }, { insta::assert_snapshot!(all) });
+    insta::with_settings!({ filters => [(r"\.tmp[A-Za-z0-9]+", "[TEMPORARY]")] }, { insta::assert_snapshot!(&all) });
 
     let run = project.finish(kubeconfig(&project, &aws, &file));
     assert_eq!(run.code, 0, "{run}");
+    all.push_str(&run.to_string());
+    let searched = Searched::default();
+    nothing_has_leaked(&project, all, &searched);
+    searched.report("a disk that is full or closed");
     let merged = std::fs::read_to_string(&file).unwrap();
     assert!(
         merged.contains("https://other") && merged.contains("https://127.0.0.1:9"),
         "{merged}"
     );
+}
+
+/// The secret access key is in no file, nor in what was printed.
+fn nothing_has_leaked(project: &Project, printed: String, searched: &Searched) {
+    let read = |root: &Path| {
+        let files = common::files_below(root).into_iter().filter(|file| file != "mfsre");
+        files
+            .map(|file| (std::fs::read(root.join(&file)).unwrap(), file))
+            .map(|(text, file)| (file, text))
+            .collect::<Vec<_>>()
+    };
+    let places = [read(&project.root()), read(&project.home())].concat();
+    let printed = [("what was printed".to_owned(), printed.into_bytes())];
+    let canary = Canary::new(&[("the secret access key", SECRET_ACCESS_KEY.into())]);
+    canary.assert_absent(places.into_iter().chain(printed), searched);
 }
 
 /// A journal that has no room for a line more: nothing is begun that is not noted, and the torn line does no harm.

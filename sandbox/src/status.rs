@@ -72,13 +72,10 @@ impl Status {
             .all(|part| matches!(part.health, Health::Healthy | Health::Stopped))
     }
 
-    /// The parts that have ended and are not started again, without which the platform does not work: none of Argo CD's
-    /// processes and of the pods, which a kubelet would start again.
+    /// The parts that have ended and are not started again, without which the platform does not work.
     pub fn lost(&self) -> impl Iterator<Item = &Part> {
-        self.parts.iter().filter(|part| {
-            let again = part.pod.is_some() || part.name.starts_with("argocd-");
-            !again && matches!(part.health, Health::Crashed { .. })
-        })
+        let is_lost = |part: &&Part| matches!(part.health, Health::Crashed { restarting: false, .. });
+        self.parts.iter().filter(is_lost)
     }
 
     /// Whether the supervisor has ended, and everything with it: the next start cleans up and begins anew.
@@ -118,6 +115,8 @@ pub struct Part {
     pub health: Health,
     /// Milliseconds from its start until it first answered.
     pub ready_after_ms: Option<u64>,
+    /// How often it was started again after it had ended by itself.
+    pub restarts: u32,
     /// Its log.
     pub log: PathBuf,
 }
@@ -136,8 +135,8 @@ pub enum Health {
         exit: String,
         /// The last lines of its log.
         log_tail: String,
-        /// How often it was restarted since (processes of pods and of Argo CD only).
-        restarts: u32,
+        /// Whether it is started again after a pause.
+        restarting: bool,
     },
     /// Not running, and not meant to.
     Stopped,

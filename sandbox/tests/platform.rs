@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use mfsre_sandbox::{Error, Event, Health, Status};
+use mfsre_sandbox::{Error, Event, Health, Part, Status};
 use serde_json::{Value, json};
 
 use support::{Cluster, Recorder, Sandbox, eventually, git, processes_of};
@@ -54,10 +54,12 @@ async fn a_platform_starts_runs_argo_cd_and_leaves_nothing() {
     deployments_become_ready(&cluster).await;
     argo_cd_syncs_from_the_git_server(&status, &cluster).await;
     argo_cd_follows_its_workloads(&sandbox, &cluster).await;
-    a_crash_is_reported_by_name(&sandbox).await;
-
+    what_dies_comes_back(&sandbox, &cluster).await;
     let before = processes_of(sandbox.dir());
     assert!(before.len() > 8, "{before:?}");
+    what_keeps_dying_is_given_up(&sandbox).await;
+    a_crash_is_reported_by_name(&sandbox).await;
+
     let stopped = sandbox.stop().await.unwrap();
     assert!(stopped.was_running);
     assert!(stopped.killed.is_empty(), "{stopped:?}");
@@ -208,30 +210,93 @@ async fn argo_cd_follows_its_workloads(sandbox: &Sandbox, cluster: &Cluster) {
     .await;
 }
 
-async fn a_crash_is_reported_by_name(sandbox: &Sandbox) {
-    let scheduler = sandbox
-        .status()
-        .await
-        .unwrap()
-        .unwrap()
-        .part("kube-scheduler")
-        .unwrap()
-        .clone();
-    assert!(scheduler.memory_bytes.unwrap() > 10 << 20);
-    support::kill(scheduler.pid.unwrap());
-    eventually("the crash of the scheduler is reported", async || {
-        let status = sandbox.status().await.unwrap().unwrap();
-        let crashed: Vec<_> = status
-            .parts
-            .iter()
-            .filter(|part| matches!(part.health, Health::Crashed { .. }))
-            .collect();
-        !status.is_healthy()
-            && crashed.len() == 1
-            && crashed[0].name == "kube-scheduler"
-            && matches!(&crashed[0].health, Health::Crashed { exit, .. } if exit.contains("SIGKILL"))
+async fn part(sandbox: &Sandbox, name: &str) -> Part {
+    let status = sandbox.status().await.unwrap().unwrap();
+    status.part(name).unwrap().clone()
+}
+
+/// Every program outside AWS comes back by itself, at the same address and with what it knew.
+async fn what_dies_comes_back(sandbox: &Sandbox, cluster: &Cluster) {
+    for name in [
+        "redis",
+        "kwok",
+        "kube-scheduler",
+        "kube-controller-manager",
+        "etcd",
+        "kube-apiserver",
+    ] {
+        let before = part(sandbox, name).await;
+        support::kill(before.pid.unwrap());
+        eventually(&format!("{name} was started again"), async || {
+            let now = part(sandbox, name).await;
+            now.health == Health::Healthy && now.pid != before.pid
+        })
+        .await;
+        let now = part(sandbox, name).await;
+        assert_eq!((now.restarts, &now.address), (1, &before.address), "{name}");
+        let log = std::fs::read_to_string(&now.log).unwrap();
+        assert!(
+            log.contains("it ended with signal: 9 (SIGKILL) and was started again"),
+            "{name}"
+        );
+    }
+    eventually("the cluster calls itself ready", async || {
+        cluster.try_text("/readyz").await.as_deref() == Some("ok")
     })
     .await;
+    assert_eq!(
+        cluster.get("/api/v1/namespaces/default/configmaps/from-git").await["data"]["answer"],
+        "42",
+        "nothing was lost"
+    );
+    cluster.scale("default", "web", 3).await;
+    eventually("the Deployment grows", async || {
+        cluster.get("/apis/apps/v1/namespaces/default/deployments/web").await["status"]["readyReplicas"] == 3
+    })
+    .await;
+    assert!(sandbox.start(&Recorder::default()).await.unwrap().is_up());
+}
+
+async fn what_keeps_dying_is_given_up(sandbox: &Sandbox) {
+    let mut last = None;
+    loop {
+        let mut now = part(sandbox, "kwok").await;
+        let began = Instant::now();
+        while now.pid.is_none() || now.pid == last {
+            if matches!(now.health, Health::Crashed { restarting: false, .. }) {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "{now:?}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            now = part(sandbox, "kwok").await;
+        }
+        if let Health::Crashed { exit, restarting, .. } = now.health {
+            assert!(!restarting);
+            assert_eq!(
+                exit,
+                "signal: 9 (SIGKILL), after 5 restarts within 60 s; it is not started again"
+            );
+            break;
+        }
+        last = now.pid;
+        support::kill(now.pid.unwrap());
+    }
+    let again = sandbox.start(&Recorder::default()).await.unwrap();
+    let lost: Vec<&str> = again.lost().map(|part| part.name.as_str()).collect();
+    assert_eq!(lost, ["kwok"], "a start does not wait for it");
+}
+
+/// AWS is not started again, because everything on it would be gone.
+async fn a_crash_is_reported_by_name(sandbox: &Sandbox) {
+    let ministack = part(sandbox, "ministack").await;
+    assert!(ministack.memory_bytes.unwrap() > 10 << 20);
+    support::kill(ministack.pid.unwrap());
+    eventually("the crash of the emulator is reported", async || {
+        let now = part(sandbox, "ministack").await;
+        matches!(&now.health, Health::Crashed { exit, restarting: false, .. } if exit.contains("SIGKILL"))
+    })
+    .await;
+    assert!(!sandbox.status().await.unwrap().unwrap().is_healthy());
 }
 
 #[tokio::test(flavor = "multi_thread")]

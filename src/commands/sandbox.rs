@@ -97,18 +97,19 @@ fn show(session: &Session, command: &str, name: &str, status: &Status) -> Result
             Health::Starting => "starting".to_owned(),
             Health::Healthy => "healthy".to_owned(),
             Health::Stopped => "stopped".to_owned(),
-            Health::Crashed {
-                exit,
-                log_tail,
-                restarts,
-            } => {
+            Health::Crashed { exit, log_tail, .. } => {
                 let _ = writeln!(
                     trouble,
-                    "\n{} crashed ({exit}, restarted {restarts} times); the end of its log:\n{log_tail}",
+                    "\n{} crashed ({exit}); the end of its log:\n{log_tail}",
                     part.name
                 );
                 "crashed".to_owned()
             }
+        };
+        let health = match part.restarts {
+            0 => health,
+            1 => format!("{health}, started again once"),
+            more => format!("{health}, started again {more} times"),
         };
         rows.push(vec![
             part.name.clone(),

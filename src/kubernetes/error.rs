@@ -126,6 +126,9 @@ impl KubernetesError {
             Some(403) => {
                 "the cluster knows you and does not allow this: your access entry needs AmazonEKSClusterAdminPolicy"
             }
+            Some(404) => {
+                "what this needs is not there, or is being taken away: look whether somebody else is at work on this environment (mfsre status), and run the same command again"
+            }
             Some(409) => {
                 "something else changes it all the time: look who (kubectl get -o yaml --show-managed-fields), and run the same command again"
             }

@@ -14,6 +14,9 @@ use crate::workflow::Progress;
 /// How often it is looked whether the cluster is made.
 const POLL: Duration = Duration::from_secs(5);
 
+/// Why Terraform replaces what was not created well (<https://developer.hashicorp.com/terraform/internals/json-format>).
+const TAINTED: &str = "replace_because_tainted";
+
 /// What `terraform import` takes for a resource that has its name from the settings, by its values. These are the kinds of which
 /// AWS refuses a second one of the same name (the section "Import" of each resource's page,
 /// <https://registry.terraform.io/providers/hashicorp/aws/latest/docs>).
@@ -95,6 +98,15 @@ pub(super) async fn adopt(
         let change = change_of(&shown, address).cloned().unwrap_or_default();
         let kind = change["type"].as_str().unwrap_or_default();
         let actions = change["change"]["actions"].as_array().cloned().unwrap_or_default();
+        if change["action_reason"] == TAINTED {
+            crate::error::remove_file(&plan.path)?;
+            return Err(Error::failed(format!("{address} ({id}) was not created well, and cannot be replaced while it stands"))
+                .cause("other resources of the state stand on it, so that it is not removed by itself")
+                .hint(format!(
+                    "look at it on AWS; if it is well by now, say so with `terraform untaint '{address}'` in infra/{}, and run the same command again; else remove it there with what stands on it, as `terraform plan -destroy -target='{address}'` shows",
+                    context.environment.name
+                )));
+        }
         let refusal = if !is_ours(kind, &change["change"], context.environment.name.as_str()) {
             "nothing on it shows that it is this environment's (the tag mfsre:environment)"
         } else if actions.iter().any(|action| action == "delete") {
@@ -158,7 +170,7 @@ pub(super) async fn clear_the_way(context: &Context, plan: Plan, progress: Progr
         .filter(|change| {
             let kind = change["type"].as_str().unwrap_or_default();
             let (before, after) = (&change["change"]["before"], &change["change"]["after"]);
-            change["action_reason"] == "replace_because_tainted"
+            change["action_reason"] == TAINTED
                 && change["change"]["actions"][0] == "create"
                 && import_id(kind, before).is_some_and(|id| Some(id) == import_id(kind, after))
         })

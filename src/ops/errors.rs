@@ -207,6 +207,13 @@ fn state_hint(text: &str) -> Option<String> {
         // The network may be the trouble there too, and a mirror the way around it.
         return None;
     }
+    if has(&[
+        "ExpiredToken",
+        "RequestExpired",
+        "security token included in the request is expired",
+    ]) {
+        return Some("your AWS session has expired: sign in again (for example aws sso login) and run the same command again; what was done is in the state, and one that could not be saved is in infra/NAME/errored.tfstate, which the next run saves".to_owned());
+    }
     let of_s3 = has(&["operation error S3", "S3 bucket", "s3:"]);
     let hint = if has(&["NoSuchBucket"]) {
         "make the bucket with `mfsre backend create` and the environment's name, or correct backend.bucket and backend.region in the environment file".to_owned()

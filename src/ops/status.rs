@@ -91,7 +91,7 @@ impl CredentialStatus {
             Some(stored) => match registered(context, &stored.key.public).await {
                 Ok(registered) => (registered, None),
                 // One credential that is not at hand shall not hide everything else.
-                Err(error) => (None, Some(told(error))),
+                Err(error) => (None, Some(error.in_a_line())),
             },
             None => (None, None),
         };
@@ -117,12 +117,6 @@ async fn registered(context: &Context, public: &str) -> Result<Option<bool>> {
         return Ok(None);
     }
     Ok(Some(host.find(public).await?.is_some()))
-}
-
-/// An error in one line.
-fn told(error: crate::error::Error) -> String {
-    let lines: Vec<String> = std::iter::once(error.message).chain(error.causes).collect();
-    lines.join(": ")
 }
 
 /// The version of the cluster and the Applications on it.
@@ -202,7 +196,7 @@ pub async fn status(context: &mut Context) -> Result<StatusReport> {
                 cluster.version = Some(version);
                 applications = found;
             }
-            Err(error) => cluster.problem = Some(told(error)),
+            Err(error) => cluster.problem = Some(error.in_a_line()),
         }
     }
     let credentials = CredentialStatus::of(context).await?;

@@ -18,6 +18,8 @@ use crate::aws::{FakeAws, Seen, error};
 use crate::http::Answer;
 
 pub(crate) const ENVIRONMENT: &str = "demo";
+/// Who calls, which nobody may learn.
+pub(crate) const SECRET_ACCESS_KEY: &str = "canary-of-a-secret-key";
 const SECRET: &str = "demo/argocd";
 const KEY: &str = "/demo/argocd/deploy-key";
 /// Secrets in other states: not there, and in its recovery window.
@@ -28,7 +30,7 @@ pub(crate) const BUCKET: &str = "acme-state";
 /// A security group that cannot be removed as long as rules of another one name it.
 const NAMED: &str = "sg-named";
 
-static PRIVATE_KEY: LazyLock<String> = LazyLock::new(|| {
+pub(crate) static PRIVATE_KEY: LazyLock<String> = LazyLock::new(|| {
     let pair = ssh_key::private::Ed25519Keypair::from_seed(&[7; 32]);
     let key = ssh_key::PrivateKey::from(pair);
     key.to_openssh(ssh_key::LineEnding::LF).unwrap().to_string()
@@ -41,7 +43,7 @@ pub(crate) async fn connect(fake: &FakeAws, region: &str, answer: Duration) -> A
         endpoint_url: Some(fake.url.clone()),
         credentials: Some(StaticCredentials {
             access_key_id: "AKIATEST".into(),
-            secret_access_key: "canary-of-a-secret-key".to_owned().into(),
+            secret_access_key: SECRET_ACCESS_KEY.to_owned().into(),
         }),
         patience: Patience {
             attempts: 4,

@@ -1,15 +1,17 @@
 //! Faults x calls.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use mfsre::aws::Call;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::aws::{FakeAws, Seen, error};
-use crate::calls::{Told, connect, healthy, make};
+use crate::calls::{PRIVATE_KEY, SECRET_ACCESS_KEY, Told, connect, healthy, make};
+use crate::canary::{Canary, Searched, parts_of_key};
 use crate::common::report;
 use crate::http::Answer;
 
@@ -154,7 +156,7 @@ fn is_about(seen: &Seen, call: Call) -> bool {
     seen.action() == call.to_string() && !other
 }
 
-async fn scenario(call: Call, fault: Fault, span: Span) -> Outcome {
+async fn scenario(call: Call, fault: Fault, span: Span, heard: &Heard) -> Outcome {
     let count = Arc::new(AtomicUsize::new(0));
     let (counter, healthy) = (count.clone(), healthy());
     let fake = FakeAws::start(move |seen| {
@@ -171,7 +173,7 @@ async fn scenario(call: Call, fault: Fault, span: Span) -> Outcome {
             .unwrap_or_else(|| healthy(seen))
     })
     .await;
-    let answer = Duration::from_millis(if fault == Silent { 1500 } else { 20_000 });
+    let answer = Duration::from_millis(if fault == Silent { 2500 } else { 20_000 });
     // A budget of retries of its own: the SDK keeps one for each region.
     let region = format!("eu-{call:?}{fault:?}{span:?}-1").to_lowercase();
     let aws = connect(&fake, &region, answer).await;
@@ -218,14 +220,58 @@ async fn scenario(call: Call, fault: Fault, span: Span) -> Outcome {
                 Silent => assert!((2..=4).contains(&tries.len()), "{call} {fault:?}: {tries:?}"),
                 _ => assert_eq!(tries.len(), if once { 1 } else { 4 }, "{call} {fault:?}: {tries:?}"),
             }
-            told(call, fault, error);
+            heard.note(&fake.seen(), &error);
+            let text = told(call, fault, error);
+            heard.told.lock().unwrap().push(("an error".to_owned(), text));
             Outcome::Told
         }
     }
 }
 
+/// What the scenarios have sent to be kept, and what they have told.
+#[derive(Default)]
+struct Heard {
+    sent: Mutex<Vec<String>>,
+    told: Mutex<Vec<(String, String)>>,
+}
+
+impl Heard {
+    fn note(&self, seen: &[Seen], error: &Told) {
+        let sent = seen.iter().map(|seen| &seen.request.body);
+        let sent = sent.filter(|body| body.contains("SecretString") || body.contains("SecureString"));
+        self.sent.lock().unwrap().extend(sent.cloned());
+        self.told
+            .lock()
+            .unwrap()
+            .push(("the inside of an error".to_owned(), format!("{error:?}")));
+    }
+
+    /// Neither whose calls they are, nor what AWS keeps, nor what was sent to be kept is in what a user reads, or a developer.
+    fn nothing_has_leaked(self) {
+        let named = |name: &str, secret: &str| (name.to_owned(), secret.as_bytes().to_vec());
+        let mut secrets = vec![named("the secret access key", SECRET_ACCESS_KEY)];
+        secrets.extend(parts_of_key(&PRIVATE_KEY));
+        for body in self.sent.into_inner().unwrap() {
+            let body: Value = serde_json::from_str(&body).unwrap();
+            if let Some(document) = body["SecretString"].as_str() {
+                let document: Value = serde_json::from_str(document).unwrap();
+                let kept = ["password", "bcrypt"].into_iter();
+                secrets.extend(kept.filter_map(|name| Some(named(name, document[name].as_str()?))));
+            } else {
+                secrets.extend(parts_of_key(body["Value"].as_str().unwrap()));
+            }
+        }
+        secrets.sort();
+        secrets.dedup();
+        let secrets: Vec<(&str, Vec<u8>)> = secrets.iter().map(|(n, s)| (n.as_str(), s.clone())).collect();
+        let searched = Searched::default();
+        Canary::new(&secrets).assert_absent(self.told.into_inner().unwrap(), &searched);
+        searched.report("errors of AWS");
+    }
+}
+
 /// The error names the call, what came back and the next step.
-fn told(call: Call, fault: Fault, error: Told) {
+fn told(call: Call, fault: Fault, error: Told) -> String {
     // A sweep tries again what time may help, and then says the next step by the command that removes a thing.
     let has_hint = matches!(error, Told::Error(_)) || !fault.is_helped_by_time() || fault == Clock;
     let text = error.text();
@@ -249,13 +295,14 @@ fn told(call: Call, fault: Fault, error: Told) {
             assert!(text.contains(action), "the missing action {action}: {text}");
         }
     }
-    assert!(!text.contains("canary"), "{text}");
+    text
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_fault_of_every_call_is_survived_or_told() {
     let gate = Arc::new(Semaphore::new(AT_ONCE));
     let mut scenarios = JoinSet::new();
+    let heard = Arc::new(Heard::default());
     for &call in Call::ALL {
         for fault in FAULTS {
             for span in [Span::Passing, Span::Lasting] {
@@ -263,10 +310,10 @@ async fn every_fault_of_every_call_is_survived_or_told() {
                 if span == Span::Lasting && !fault.is_helped_by_time() || !fault.can_meet(call) {
                     continue;
                 }
-                let gate = gate.clone();
+                let (gate, heard) = (gate.clone(), heard.clone());
                 scenarios.spawn(async move {
                     let _permit = gate.acquire().await.unwrap();
-                    (fault, span, scenario(call, fault, span).await)
+                    (fault, span, scenario(call, fault, span, &heard).await)
                 });
             }
         }
@@ -289,6 +336,7 @@ async fn every_fault_of_every_call_is_survived_or_told() {
             ("told", told),
         ],
     );
+    Arc::into_inner(heard).unwrap().nothing_has_leaked();
 }
 
 /// The connection is refused: nothing listens.

@@ -5,6 +5,9 @@
 #[path = "../common/aws.rs"]
 mod aws;
 #[allow(dead_code, reason = "each test crate uses some of the helpers")]
+#[path = "../common/canary.rs"]
+mod canary;
+#[allow(dead_code, reason = "each test crate uses some of the helpers")]
 #[path = "../common/mod.rs"]
 mod common;
 #[path = "../common/http.rs"]
@@ -15,3 +18,5 @@ mod faults;
 mod iam;
 mod policy;
 mod program;
+
+use common::report;

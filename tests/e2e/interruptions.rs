@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::aws::Aws;
 use crate::git::GitHost;
-use crate::process::processes_of;
+use crate::process::{processes_of, send};
 use crate::project::{ENVIRONMENT, Finished, Project};
 use crate::report;
 
@@ -54,6 +55,11 @@ fn up_that_was_killed_anywhere_converges_when_it_is_run_again() {
     for (step, moment) in MOMENTS {
         println!("  killed in {step}");
         let mut running = project.start(&UP);
+        if step == "roots" {
+            // In the middle of the install manifest.
+            running.wait_for("argocd", |e| at_work(e, "argocd"));
+            the_api_server_dies(&project);
+        }
         running.wait_for(step, moment);
         let killed = running.kill();
         killed.expect_killed();
@@ -68,13 +74,87 @@ fn up_that_was_killed_anywhere_converges_when_it_is_run_again() {
             secret = Some(secret_version(&project));
         }
     }
-    let last = project.run(&UP);
+    let mut last = project.start(&UP);
+    last.wait_for("healthy", |e| at_work(e, "healthy"));
+    the_api_server_dies(&project);
+    let last = last.finish();
     the_cut_is_told(&last, killed_in);
     assert_eq!(last.exit(0)["ok"], true);
+    let api_server = api_server(&project);
+    assert_eq!(
+        api_server["restarts"], 2,
+        "it was started again each time: {api_server}"
+    );
     everything_stands_once(&project, secret.expect("the password was made on the way"));
+    what_the_state_has_lost_is_taken_in(&project);
     converged("up", MOMENTS.len(), 1, 0);
     rotations_are_cut_off_and_finished(&project);
     goes_without_a_trace(&project);
+}
+
+fn api_server(project: &Project) -> Value {
+    let status = project.status();
+    let document = status.events.last().unwrap();
+    let parts = document["parts"].as_array().unwrap();
+    parts
+        .iter()
+        .find(|part| part["name"] == "kube-apiserver")
+        .unwrap()
+        .clone()
+}
+
+/// What is under way has to wait until it is started again.
+fn the_api_server_dies(project: &Project) {
+    println!("  the API server is killed");
+    let pid = api_server(project)["pid"].as_u64().expect("it runs");
+    send(u32::try_from(pid).unwrap(), Signal::KILL);
+}
+
+/// As after an apply that was cut off between a call and the saving of the state: the thing is on AWS, with its tags.
+fn what_the_state_has_lost_is_taken_in(project: &Project) {
+    let before = state(project);
+    let lost = [
+        ("aws_iam_role", "pod"),
+        ("aws_cloudwatch_log_group", "cluster"),
+        ("aws_kms_alias", "this"),
+    ];
+    for (kind, name) in lost {
+        forget(project, kind, name);
+    }
+    let up = project.run(&UP);
+    up.exit(0);
+    for (kind, name) in lost {
+        let note = up
+            .notes()
+            .lines()
+            .find(|note| note.contains(&format!("{kind}.{name}")))
+            .map(str::to_owned);
+        assert!(
+            note.is_some_and(|note| note.ends_with("and no state knew it; it is taken in")),
+            "{kind}.{name}: {up}"
+        );
+    }
+    assert_eq!(state(project), before, "the state knows them again");
+    assert_eq!(project.run(&UP).exit(0)["changed"], 0);
+}
+
+/// Takes the first instance of a resource out of the state.
+fn forget(project: &Project, kind: &str, name: &str) {
+    let path = project.infra().join("terraform.tfstate");
+    let mut state: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let resources = state["resources"].as_array_mut().unwrap();
+    let is_it = |r: &Value| r["mode"] == "managed" && r["type"] == kind && r["name"] == name;
+    let at = resources
+        .iter()
+        .position(is_it)
+        .unwrap_or_else(|| panic!("{kind}.{name}"));
+    let instances = resources[at]["instances"].as_array_mut().unwrap();
+    instances.remove(0);
+    if instances.is_empty() {
+        resources.remove(at);
+    }
+    state["serial"] = json!(state["serial"].as_u64().unwrap() + 1);
+    std::fs::write(&path, serde_json::to_vec_pretty(&state).unwrap()).unwrap();
 }
 
 /// How a run is cut off.

@@ -14,6 +14,8 @@
 mod argocd;
 mod aws;
 mod backends;
+#[allow(dead_code, reason = "each test crate uses some of the helpers")]
+#[path = "../common/canary.rs"]
 mod canary;
 mod chain;
 mod cloud;

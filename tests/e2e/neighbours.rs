@@ -79,24 +79,32 @@ fn a_third_on_a_taken_port_says_why_it_does_not_start(one: &Project) {
 
 fn a_killed_part_is_named(one: &Project, other: &Project) {
     let status = one.status();
-    let pid = part(status.exit(0), "etcd")["pid"].as_u64().unwrap();
+    let pid = part(status.exit(0), "ministack")["pid"].as_u64().unwrap();
     send(u32::try_from(pid).unwrap(), Signal::KILL);
-    let status = eventually("the crash of etcd is told", Duration::from_secs(10), || {
+    let status = eventually("the crash of the emulator is told", Duration::from_secs(10), || {
         let status = one.status();
-        (part(status.events.last()?, "etcd")["health"]["state"] == "crashed").then_some(status)
+        (part(status.events.last()?, "ministack")["health"]["state"] == "crashed").then_some(status)
     });
-    let health = &part(status.exit(3), "etcd")["health"];
+    let health = &part(status.exit(3), "ministack")["health"];
     assert!(
         health["exit"].as_str().unwrap().contains("SIGKILL"),
-        "it says how etcd ended: {health}"
+        "it says how it ended: {health}"
     );
     let mut text = one.command(env!("CARGO_BIN_EXE_mfsre"));
     let output = text.args(["sandbox", "status", ENVIRONMENT]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(
-        text.contains("etcd crashed (signal: 9 (SIGKILL)"),
+        text.contains("ministack crashed (signal: 9 (SIGKILL)"),
         "people are told as well:\n{text}"
     );
+    let refused = one.run(&START);
+    let error = refused.exit(3)["error"].to_string();
+    for told in [
+        "the part ministack of the sandbox has ended (signal: 9",
+        "mfsre sandbox stop",
+    ] {
+        assert!(error.contains(told), "a start says {told}: {error}");
+    }
     assert_eq!(other.status().exit(0)["ok"], true, "the other sandbox is untouched");
 }
 

@@ -197,6 +197,7 @@ async fn something_that_is_not_gitea_is_told() {
     let items = json!([{ "id": 1, "key": OURS, "title": "t" }]);
     let server = Server::start(|_| vec![answer(200, items.clone()).header("x-total-count", "1")]).await;
     insta::assert_snapshot!(shown(&server.base, of(&server).find(OURS).await.unwrap_err()));
+    let items = json!([{ "id": 1, "key": OTHER, "title": "t", "read_only": true }]);
     let server = Server::start(|_| vec![answer(200, items)]).await;
     let text = shown(&server.base, of(&server).find(OURS).await.unwrap_err());
     assert!(text.contains("the list has not ended after 100 pages"), "{text}");

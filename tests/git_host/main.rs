@@ -5,9 +5,14 @@
 #[path = "../common/http.rs"]
 mod http;
 
+#[allow(dead_code, reason = "each test crate uses some of the helpers")]
+#[path = "../common/canary.rs"]
+mod canary;
 mod gitea;
 mod github;
 mod gitlab;
 mod manual;
+#[path = "../common/report.rs"]
+mod report;
 mod server;
 mod tokens;

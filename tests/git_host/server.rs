@@ -1,7 +1,7 @@
 //! A server that answers as it is told, and remembers what it was asked.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -9,6 +9,8 @@ use axum::http::Response;
 use mfsre::git::HostError;
 use mfsre::patience::Patience;
 use serde_json::Value;
+
+use crate::canary::{Canary, Searched};
 
 pub(crate) const OURS: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
 pub(crate) const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHnSgFZZ0yyRqYjGzvDCTRa2hsyJ7XKeKdd0tT8LZ5Qp";
@@ -121,8 +123,13 @@ impl Server {
 
 /// An error as a person sees it, without the port; it must never hold the token.
 pub(crate) fn shown(server: &str, error: HostError) -> String {
-    assert!(!format!("{error} {error:?}").contains(TOKEN));
+    static SEARCHED: LazyLock<Searched> = LazyLock::new(Searched::default);
+    let inside = format!("{error} {error:?}");
     let text = mfsre::error::Error::from(error).render(false);
-    assert!(!text.contains(TOKEN), "{text}");
+    let places = [("the error", text.clone()), ("its inside", inside)];
+    let places = places.map(|(place, text)| (place.to_owned(), text));
+    Canary::new(&[("the token", TOKEN.into())]).assert_absent(places, &SEARCHED);
+    // The last one has the figures of all.
+    SEARCHED.report("errors of git hosts");
     text.replace(server, "[SERVER]")
 }

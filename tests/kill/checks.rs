@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::canary::{Canary, Searched};
 use crate::machine::{ENVIRONMENT, Finished, Machine};
 use crate::outside::{World, key_data};
 
@@ -55,24 +56,13 @@ fn public_of(world: &World, parameter: &str) -> Option<String> {
     key.public_key().to_openssh().ok()
 }
 
-/// No secret is in a file or in what was printed.
-pub(crate) fn nothing_has_leaked(machine: &Machine, run: &Finished) {
+/// No secret is in a file or in what was printed, in whatever form.
+pub(crate) fn nothing_has_leaked(machine: &Machine, run: &Finished, searched: &Searched) {
     let canaries = machine.canaries();
-    let mut needles = Vec::new();
-    for canary in &canaries {
-        needles.push(canary.clone());
-        // In base64 it can stand at three places in its group of letters.
-        for shift in 0..3 {
-            let encoded = STANDARD.encode([vec![b' '; shift], canary.as_bytes().to_vec()].concat());
-            needles.push(encoded[4..encoded.len() - 4].to_owned());
-        }
-    }
-    let search = aho_corasick::AhoCorasick::new(&needles).unwrap();
+    let secrets: Vec<(&str, Vec<u8>)> = canaries.iter().map(|c| ("a secret", c.clone().into_bytes())).collect();
     let printed = [("standard output", &run.stdout), ("standard error", &run.stderr)];
     let printed = printed.map(|(name, text)| (name.to_owned(), text.clone().into_bytes()));
-    for (place, contents) in machine.files().into_iter().chain(printed) {
-        assert!(!search.is_match(&contents), "{place} holds a secret");
-    }
+    Canary::new(&secrets).assert_absent(machine.files().into_iter().chain(printed), searched);
 }
 
 /// Everything but what is made up anew each time.

@@ -3,6 +3,9 @@
 //! the real thing.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, clippy::print_stdout)]
 
+#[allow(dead_code, reason = "each test crate uses some of the helpers")]
+#[path = "../common/canary.rs"]
+mod canary;
 #[path = "../common/report.rs"]
 mod report;
 
@@ -11,6 +14,7 @@ mod documents;
 mod machine;
 mod outside;
 mod together;
+mod trouble;
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::unix::process::ExitStatusExt as _;
@@ -20,6 +24,7 @@ use std::sync::{LazyLock, Mutex};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use canary::Searched;
 use checks::{final_state, nothing_has_leaked, one_of_each_works};
 use machine::{Cut, ENVIRONMENT, Finished, Machine, Start};
 use outside::Moment;
@@ -94,12 +99,19 @@ struct Count {
     converged: u64,
 }
 
+/// The counts by signal, and what was searched for secrets meanwhile.
+#[derive(Default)]
+struct Counts {
+    cuts: BTreeMap<&'static str, Count>,
+    searched: Searched,
+}
+
 impl Operation {
     /// Cuts it off at every moment from the point `first` on, by SIGKILL, and at some by the others; then repeats it.
     ///
     /// What is repeated is decided by what a cut has left: the same world, the same files and the same step lead to the same
     /// run, so one run answers for all of them.
-    fn cut_everywhere(&self, start: &Start, first: &str, last: &str, counts: &mut BTreeMap<&'static str, Count>) {
+    fn cut_everywhere(&self, start: &Start, first: &str, last: &str, counts: &mut Counts) {
         let undisturbed = Machine::from(start);
         let run = undisturbed.run(self.arguments, None);
         assert!(run.status.success(), "{run}");
@@ -129,14 +141,14 @@ impl Operation {
         );
         let next = AtomicUsize::new(0);
         let worlds = Mutex::new(HashSet::new());
-        let counts = Mutex::new(counts);
+        let (counts, searched) = (Mutex::new(&mut counts.cuts), &counts.searched);
         std::thread::scope(|scope| {
             for _ in 0..self.at_once {
                 scope.spawn(|| {
                     while let Some((kind, cut)) = cuts.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let machine = Machine::from(start);
                         let run = machine.run(self.arguments, Some(*cut));
-                        let killed = self.check(&machine, *cut, &run);
+                        let killed = self.check(&machine, *cut, &run, searched);
                         let step = run.steps.last().cloned();
                         let world = (
                             *kind,
@@ -152,7 +164,7 @@ impl Operation {
                                 told(*cut, &points)
                             );
                             one_of_each_works(&machine);
-                            nothing_has_leaked(&machine, &again);
+                            nothing_has_leaked(&machine, &again, searched);
                             same(
                                 &final_state(&machine),
                                 &wanted,
@@ -177,7 +189,7 @@ impl Operation {
     }
 
     /// What holds after every cut; says whether it was one.
-    fn check(&self, machine: &Machine, cut: Cut, run: &Finished) -> bool {
+    fn check(&self, machine: &Machine, cut: Cut, run: &Finished, searched: &Searched) -> bool {
         let signal = match cut {
             Cut::Call(moment) => moment.signal,
             Cut::Step(_) => Signal::KILL,
@@ -186,12 +198,13 @@ impl Operation {
         let killed = run.status.signal() == Some(signal.as_raw()) || run.status.code() == Some(130);
         assert!(killed || run.status.success(), "{} {cut:?}: {run}", self.name);
         one_of_each_works(machine);
-        nothing_has_leaked(machine, run);
+        nothing_has_leaked(machine, run, searched);
         killed
     }
 
-    fn report(&self, counts: &BTreeMap<&'static str, Count>) {
-        for (kind, count) in counts {
+    fn report(&self, counts: &Counts) {
+        counts.searched.report(&format!("{}, cut off everywhere", self.name));
+        for (kind, count) in &counts.cuts {
             let Count {
                 points,
                 killed,
@@ -235,7 +248,7 @@ fn same(found: &Value, wanted: &Value, when: &str) {
 
 /// Cuts an operation off everywhere, from one start.
 fn matrix(operation: &Operation, start: &Start) {
-    let mut counts = BTreeMap::new();
+    let mut counts = Counts::default();
     operation.cut_everywhere(start, "", "", &mut counts);
     operation.report(&counts);
 }
@@ -247,7 +260,7 @@ fn up_that_is_killed_anywhere_converges() {
         arguments: &UP,
         at_once: 4,
     };
-    let mut counts = BTreeMap::new();
+    let mut counts = Counts::default();
     up.cut_everywhere(&NOTHING, "", IN_THE_CLUSTER, &mut counts);
     // What comes after is cut off in runs that find the first half done.
     up.cut_everywhere(&HALF_UP, IN_THE_CLUSTER, "", &mut counts);

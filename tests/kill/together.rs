@@ -28,8 +28,11 @@ fn both(first: &[&str], second: &[&str], here: &Machine, other: &Machine) -> (Fi
 fn on_one_machine_the_second_is_told_who_is_at_work_since_when() {
     for (start, first, second, holder) in [
         (&NOTHING, &UP[..], &UP[..], "up demo"),
+        (&NOTHING, &UP[..], &DOWN[..], "up demo"),
         (&UP_ALREADY, &DOWN[..], &UP[..], "down demo"),
+        (&UP_ALREADY, &DOWN[..], &PASSWORD[..], "down demo"),
         (&UP_ALREADY, &PASSWORD[..], &PASSWORD[..], "rotate argocd-password demo"),
+        (&UP_ALREADY, &KEY[..], &KEY[..], "rotate deploy-key demo"),
         (&UP_ALREADY, &KEY[..], &PASSWORD[..], "rotate deploy-key demo"),
     ] {
         let machine = Machine::from(start);
@@ -76,6 +79,26 @@ fn on_two_machines(name: &str, start: &Start, arguments: &[&str]) {
     }
     one_of_each_works(&here);
     same(&final_state(&here), &final_state(&undisturbed), name);
+}
+
+/// Two people want opposite things, each on a machine of their own. Either may fail and say why; whatever comes of it, the next
+/// `down` finds it, and takes away everything that a single `down` does.
+#[test]
+fn up_on_one_machine_during_down_on_another_leaves_nothing_that_is_not_found() {
+    let undisturbed = Machine::from(&UP_ALREADY);
+    assert!(undisturbed.run(&DOWN, None).status.success());
+    let here = Machine::from(&UP_ALREADY);
+    let other = here.beside();
+    let (down, up) = both(&DOWN, &UP, &here, &other);
+    for run in [&down, &up] {
+        assert!(matches!(code(run), 0 | 1 | 75), "{run}");
+        let told: serde_json::Value = serde_json::from_str(run.stdout.lines().last().unwrap()).unwrap();
+        let hinted = told["error"]["hints"].as_array().is_some_and(|hints| !hints.is_empty());
+        assert!(code(run) == 0 || hinted, "it says what to do next: {run}");
+    }
+    let last = here.run(&DOWN, None);
+    assert!(last.status.success(), "{last}\nbefore: {down}\n{up}");
+    same(&final_state(&here), &final_state(&undisturbed), "up during down");
 }
 
 #[test]

@@ -8,7 +8,14 @@ use serde::Deserialize;
 use crate::process::{cargo_command, root, run as run_command};
 
 /// The fast tests that have figures, by test target.
-const FAST: [&str; 3] = ["aws_faults", "kill", "kubernetes_faults"];
+const FAST: [&str; 6] = [
+    "aws_faults",
+    "bump",
+    "disk_faults",
+    "git_host",
+    "kill",
+    "kubernetes_faults",
+];
 /// Those of the end-to-end tier, by the beginning of their names.
 const END_TO_END: [&str; 4] = ["interruptions", "rotation", "story", "teardown"];
 

@@ -270,6 +270,7 @@ impl Beside {
             executable: self.agent.tools.require("argocd")?.path.clone(),
             arguments: workload.arguments(&self.argo_cd),
             environment,
+            restarts: true,
         };
         self.argo_cd.release(workload);
         self.agent.launcher.launch(program).await

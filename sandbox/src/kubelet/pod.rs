@@ -63,6 +63,7 @@ impl Pod {
             memory_bytes: None,
             health: Health::Starting,
             ready_after_ms: None,
+            restarts: 0,
             log,
         });
         let now = Timestamp::now();

@@ -72,7 +72,7 @@ impl Process {
                     part.health = Health::Crashed {
                         exit: format!("not started: {error}"),
                         log_tail: String::new(),
-                        restarts: self.restarts,
+                        restarting: true,
                     };
                 });
             }
@@ -90,11 +90,7 @@ impl Process {
         self.problem = Some(format!("ended with {exit}"));
         let pause = PAUSE.0.saturating_mul(1 << self.restarts.min(6)).min(PAUSE.1);
         self.not_before = Some(Instant::now() + pause);
-        board.part(&self.part, |part| {
-            if let Health::Crashed { restarts, .. } = &mut part.health {
-                *restarts = self.restarts;
-            }
-        });
+        board.part(&self.part, |part| part.restarts = self.restarts);
     }
 
     /// Takes note that it answers.

@@ -148,6 +148,7 @@ impl App {
             executable,
             arguments,
             environment,
+            restarts: true,
         })
     }
 }

@@ -22,13 +22,15 @@ use crate::{Error, Event, Health, Progress, Spec, Status, Stopped, Toolset};
 
 /// How long another command may hold the sandbox.
 const COMMAND_LIMIT: Duration = Duration::from_secs(180);
+/// How long a part of a running sandbox that is starting again is waited for.
+const RESTART_LIMIT: Duration = Duration::from_secs(30);
 /// How long the supervisor may take to end its parts.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// Starts the sandbox, or finds that it runs already, and returns when everything answers.
 ///
 /// `supervise_exe` is the executable that offers `sandbox supervise` and `sandbox exec`. What a sandbox whose
-/// supervisor was killed left behind is cleaned up first.
+/// supervisor was killed left behind is cleaned up first. In one that runs already a part may be [`lost`](Status::lost).
 ///
 /// # Errors
 /// [`Error::Start`] with the supervisor's reason; [`Error::PortBusy`] where the git server's fixed port is taken; [`Error::Busy`] while another command works on the same folder.
@@ -43,7 +45,8 @@ pub async fn start(
     create_folders(&layout)?;
     let lock = command_lock(&layout).await?;
     if holder(&layout.supervisor_lock())?.is_some() {
-        return wait_until_ready(&layout, progress).await;
+        wait_until_ready(&layout, progress).await?;
+        return wait_until_whole(&layout).await;
     }
     processes::kill_all(layout.dir()).await;
     clear(&layout)?;
@@ -113,7 +116,7 @@ pub async fn status(dir: &Path) -> Result<Option<Status>, Error> {
             part.health = Health::Crashed {
                 exit: SUPERVISOR_ENDED.to_owned(),
                 log_tail: tail(&layout.log("supervisor"), 10),
-                restarts: 0,
+                restarting: false,
             };
         }
         part.memory_bytes = part
@@ -210,11 +213,7 @@ async fn wait_until_ready(layout: &Layout, progress: &dyn Progress) -> Result<St
             }
         }
         match state.map(|state| state.phase) {
-            Some(Phase::Ready) => {
-                return status(layout.dir()).await?.ok_or_else(|| Error::NotRunning {
-                    dir: layout.dir().to_path_buf(),
-                });
-            }
+            Some(Phase::Ready) => return current(layout).await,
             Some(Phase::Failed(message)) => return Err(Error::Start { message }),
             Some(Phase::Starting) | None => {}
         }
@@ -228,6 +227,26 @@ async fn wait_until_ready(layout: &Layout, progress: &dyn Progress) -> Result<St
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Waits until the parts of a running sandbox that are on their way are there. A part that takes longer is left to whoever
+/// needs it: the processes of Argo CD may wait for what is applied next.
+async fn wait_until_whole(layout: &Layout) -> Result<Status, Error> {
+    let began = Instant::now();
+    loop {
+        let status = current(layout).await?;
+        let settled = status.is_up() || status.lost().next().is_some();
+        if settled || began.elapsed() > RESTART_LIMIT {
+            return Ok(status);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn current(layout: &Layout) -> Result<Status, Error> {
+    status(layout.dir()).await?.ok_or_else(|| Error::NotRunning {
+        dir: layout.dir().to_path_buf(),
+    })
 }
 
 /// Ends the supervisor and with it everything else.

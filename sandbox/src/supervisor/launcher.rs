@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::layout::Layout;
+use super::probes::Readiness;
 use super::processes::{MARKER, signal_group};
 use super::state::Board;
 use crate::files::tail;
@@ -27,13 +28,15 @@ const READY_LIMIT: Duration = Duration::from_secs(120);
 const END_LIMIT: Duration = Duration::from_millis(500);
 
 /// A program to run as a part.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Program {
     pub part: String,
     pub executable: PathBuf,
     pub arguments: Vec<String>,
     /// In addition to what every part gets.
     pub environment: Vec<(String, OsString)>,
+    /// Whether whoever starts it starts it again when it ends by itself.
+    pub restarts: bool,
 }
 
 /// Starts programs.
@@ -58,6 +61,8 @@ pub(crate) struct Running {
     ended: watch::Receiver<Option<String>>,
     /// Whether it is meant to end.
     dismissed: Arc<AtomicBool>,
+    /// Whether it is started again when it ends by itself.
+    restarts: bool,
 }
 
 impl Launcher {
@@ -92,6 +97,7 @@ impl Launcher {
             executable,
             arguments,
             environment,
+            restarts,
         } = program;
         let log = self.layout.log(&part);
         let output = OpenOptions::new()
@@ -143,6 +149,7 @@ impl Launcher {
             began,
             ended,
             dismissed: Arc::default(),
+            restarts,
         };
         let (watched, board) = (running.clone(), Arc::clone(&self.board));
         tokio::spawn(async move {
@@ -161,10 +168,10 @@ impl Launcher {
         Ok(running)
     }
 
-    /// Starts a program and waits until `probe` says that it answers.
-    pub(crate) async fn launch_ready(&self, program: Program, probe: impl AsyncFn() -> bool) -> Result<Running, Error> {
+    /// Starts a program and waits until it answers.
+    pub(crate) async fn launch_ready(&self, program: Program, readiness: &Readiness) -> Result<Running, Error> {
         let running = self.launch(program).await?;
-        running.ready(&self.board, probe).await?;
+        running.ready(&self.board, readiness).await?;
         Ok(running)
     }
 
@@ -180,13 +187,25 @@ impl Launcher {
 }
 
 impl Running {
+    /// Its log.
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
+    }
+
     /// How the program ended, if it did.
     pub(crate) fn ended(&self) -> Option<String> {
         self.ended.borrow().clone()
     }
 
-    /// Waits until `probe` says that the program answers, or until it has ended.
-    pub(crate) async fn ready(&self, board: &Board, probe: impl AsyncFn() -> bool) -> Result<(), Error> {
+    /// Waits until the program has ended, and says how.
+    pub(crate) async fn end_of_itself(&self) -> String {
+        let mut ended = self.ended.clone();
+        let exit = ended.wait_for(Option::is_some).await;
+        exit.ok().and_then(|exit| exit.clone()).unwrap_or_default()
+    }
+
+    /// Waits until the program answers, or until it has ended.
+    pub(crate) async fn ready(&self, board: &Board, readiness: &Readiness) -> Result<(), Error> {
         let failed = |problem: String| Error::Part {
             part: self.part.clone(),
             problem,
@@ -197,7 +216,7 @@ impl Running {
             if let Some(exit) = self.ended() {
                 return Err(failed(format!("ended with {exit} before it answered")));
             }
-            if probe().await {
+            if readiness.is_given().await {
                 break;
             }
             if self.began.elapsed() > READY_LIMIT {
@@ -238,11 +257,6 @@ impl Running {
     fn note_end(&self, board: &Board, exit: &str) {
         let dismissed = self.dismissed.load(Ordering::SeqCst);
         board.part(&self.part, |part| {
-            let restarts = if let Health::Crashed { restarts, .. } = part.health {
-                restarts
-            } else {
-                0
-            };
             part.pid = None;
             part.health = if dismissed {
                 Health::Stopped
@@ -250,7 +264,7 @@ impl Running {
                 Health::Crashed {
                     exit: exit.to_owned(),
                     log_tail: tail(&self.log, 10),
-                    restarts,
+                    restarting: self.restarts,
                 }
             };
         });

@@ -2,6 +2,7 @@
 
 mod client;
 mod exec;
+mod keeper;
 pub(crate) mod launcher;
 pub(crate) mod layout;
 mod lock;

@@ -8,11 +8,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use url::Url;
 
+use super::keeper::Keeper;
 use super::launcher::{Launcher, Program};
 use super::layout::Layout;
 use super::plan::Plan;
 use super::ports::Reserved;
-use super::probes::{self, HttpProbe};
+use super::probes::{HttpProbe, Readiness};
 use super::secrets::Secrets;
 use super::servers::{Inputs, Listeners, Servers, git_url};
 use super::state::Board;
@@ -51,6 +52,7 @@ const PARTS: &[&str] = &[
 #[derive(Debug)]
 pub(crate) struct Platform {
     launcher: Arc<Launcher>,
+    keeper: Keeper,
     shutdown: watch::Sender<bool>,
     kubelet: JoinHandle<()>,
     servers: Servers,
@@ -61,11 +63,13 @@ impl Platform {
     pub(crate) async fn start(plan: &Plan, layout: &Layout, board: &Arc<Board>) -> Result<Self, Error> {
         let launcher = Arc::new(Launcher::new(layout.clone(), Arc::clone(board))?);
         let (shutdown, stopping) = watch::channel(false);
+        let keeper = Keeper::new(Arc::clone(&launcher), stopping.clone());
         let result = Start {
             plan,
             layout,
             board,
             launcher: &launcher,
+            keeper: &keeper,
             stopping,
         }
         .run()
@@ -73,12 +77,14 @@ impl Platform {
         match result {
             Ok((servers, kubelet)) => Ok(Self {
                 launcher,
+                keeper,
                 shutdown,
                 kubelet,
                 servers,
             }),
             Err(error) => {
                 let _ = shutdown.send(true);
+                keeper.ended().await;
                 launcher.end_all().await;
                 Err(error)
             }
@@ -89,6 +95,7 @@ impl Platform {
     pub(crate) async fn end(self) {
         let _ = self.shutdown.send(true);
         let _ = self.kubelet.await;
+        self.keeper.ended().await;
         self.launcher.end_all().await;
         self.servers.ended().await;
     }
@@ -100,6 +107,7 @@ struct Start<'a> {
     layout: &'a Layout,
     board: &'a Arc<Board>,
     launcher: &'a Arc<Launcher>,
+    keeper: &'a Keeper,
     stopping: watch::Receiver<bool>,
 }
 
@@ -192,8 +200,10 @@ impl Start<'_> {
         Ok((servers, tokio::spawn(kubelet::run(agent, argo_cd, self.stopping))))
     }
 
+    /// The one program that is not started again: everything that it knows is in its memory, and an AWS in which all is
+    /// gone at once would be worse than one that does not answer.
     async fn ministack(&self, probe: &HttpProbe, port: Reserved, secrets: &Secrets) -> Result<(), Error> {
-        let health = format!("http://{}/_ministack/health", port.address());
+        let health = Readiness::Success(probe.clone(), format!("http://{}/_ministack/health", port.address()));
         let data = self.layout.folder("ministack")?;
         let program = Program {
             part: "ministack".to_owned(),
@@ -215,12 +225,10 @@ impl Start<'_> {
                     format!("unix://{}", data.join("no-docker.sock").display()).into(),
                 ),
             ]),
+            restarts: false,
         };
         port.release();
-        self.launcher
-            .launch_ready(program, async || probe.succeeds(&health).await)
-            .await
-            .map(drop)
+        self.launcher.launch_ready(program, &health).await.map(drop)
     }
 
     async fn redis(&self, port: Reserved, secrets: &Secrets) -> Result<(), Error> {
@@ -241,12 +249,12 @@ impl Start<'_> {
             executable: self.plan.tools.require("redis-server")?.path.clone(),
             arguments: vec![config.display().to_string()],
             environment: Vec::new(),
+            restarts: true,
         };
         port.release();
-        self.launcher
-            .launch_ready(program, async || probes::redis(address, password).await)
+        self.keeper
+            .launch_ready(program, Readiness::Redis(address, secrets.redis_password.clone()))
             .await
-            .map(drop)
     }
 
     async fn control_plane(
@@ -267,8 +275,8 @@ impl Start<'_> {
         );
         // A connection is not enough: etcd listens before it has a leader. Its own health needs a client certificate,
         // so what counts is that the API server, which waits for it, becomes ready.
-        self.launcher
-            .launch_ready(self.program("etcd", arguments)?, async || probes::accepts(etcd).await)
+        self.keeper
+            .launch_ready(self.program("etcd", arguments)?, Readiness::Connection(etcd))
             .await?;
 
         let egress = self.layout.dir().join("egress.json");
@@ -280,10 +288,11 @@ impl Start<'_> {
             servers.webhook_kubeconfig(),
             &egress,
         );
-        self.launcher
-            .launch_ready(self.program("kube-apiserver", arguments)?, async || {
-                client.is_ready().await
-            })
+        self.keeper
+            .launch_ready(
+                self.program("kube-apiserver", arguments)?,
+                Readiness::ApiServer(client.clone()),
+            )
             .await?;
 
         let kubeconfig = self.layout.kubeconfig();
@@ -305,6 +314,7 @@ impl Start<'_> {
             ),
             (flags::kwok(&kubeconfig, &stages, ports.kwok.release()), "kwok"),
         ];
+        let answers = |url| Readiness::Success(probe.clone(), url);
         let [manager_program, scheduler_program, kwok_program] =
             programs.map(|(arguments, part)| self.program(part, arguments));
         let (manager, scheduler, kwok) = (
@@ -313,12 +323,9 @@ impl Start<'_> {
             format!("http://{kwok}/healthz"),
         );
         tokio::try_join!(
-            self.launcher
-                .launch_ready(manager_program?, async || probe.succeeds(&manager).await),
-            self.launcher
-                .launch_ready(scheduler_program?, async || probe.succeeds(&scheduler).await),
-            self.launcher
-                .launch_ready(kwok_program?, async || probe.succeeds(&kwok).await),
+            self.keeper.launch_ready(manager_program?, answers(manager)),
+            self.keeper.launch_ready(scheduler_program?, answers(scheduler)),
+            self.keeper.launch_ready(kwok_program?, answers(kwok)),
             nodes::create(client, spec.nodes, &spec.region),
         )?;
         Ok(())
@@ -331,6 +338,7 @@ impl Start<'_> {
             executable,
             arguments,
             environment: Vec::new(),
+            restarts: true,
         })
     }
 
@@ -356,6 +364,7 @@ impl Start<'_> {
                     memory_bytes: None,
                     health: Health::Stopped,
                     ready_after_ms: None,
+                    restarts: 0,
                     log: self.layout.log(name),
                 }
             })

@@ -7,7 +7,33 @@ use reqwest::{Certificate, Client};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::Error;
+use crate::control_plane::client::KubeClient;
+use crate::{Error, Secret};
+
+/// How a program shows that it answers.
+#[derive(Debug, Clone)]
+pub(crate) enum Readiness {
+    /// It accepts connections.
+    Connection(SocketAddr),
+    /// It answers a GET of this URL with a status of success.
+    Success(HttpProbe, String),
+    /// It is a redis server that takes this password.
+    Redis(SocketAddr, Secret),
+    /// It is the API server, and calls itself ready.
+    ApiServer(KubeClient),
+}
+
+impl Readiness {
+    /// Whether it answers now.
+    pub(crate) async fn is_given(&self) -> bool {
+        match self {
+            Self::Connection(address) => TcpStream::connect(address).await.is_ok(),
+            Self::Success(probe, url) => probe.succeeds(url).await,
+            Self::Redis(address, password) => redis(*address, password.expose()).await,
+            Self::ApiServer(client) => client.is_ready().await,
+        }
+    }
+}
 
 /// Asks parts over HTTP and HTTPS.
 #[derive(Debug, Clone)]
@@ -54,13 +80,8 @@ impl HttpProbe {
     }
 }
 
-/// Whether something accepts connections.
-pub(crate) async fn accepts(address: SocketAddr) -> bool {
-    TcpStream::connect(address).await.is_ok()
-}
-
 /// Whether a redis server takes the password and answers PING.
-pub(crate) async fn redis(address: SocketAddr, password: &str) -> bool {
+async fn redis(address: SocketAddr, password: &str) -> bool {
     let ask = async {
         let mut stream = TcpStream::connect(address).await?;
         stream

@@ -445,7 +445,7 @@ fn spawn(part: &'static str, server: Serving, board: &Arc<Board>) -> JoinHandle<
                 Err(error) => Health::Crashed {
                     exit: chain(&error),
                     log_tail: String::new(),
-                    restarts: 0,
+                    restarting: false,
                 },
             };
         });

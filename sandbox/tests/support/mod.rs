@@ -134,14 +134,25 @@ impl Cluster {
     }
 
     pub(crate) async fn text(&self, path: &str) -> String {
-        self.http
-            .get(format!("{}{path}", self.server))
-            .send()
-            .await
-            .unwrap()
-            .text()
-            .await
-            .unwrap()
+        self.try_text(path).await.unwrap()
+    }
+
+    /// The same, or nothing where the API server does not answer.
+    pub(crate) async fn try_text(&self, path: &str) -> Option<String> {
+        let response = self.http.get(format!("{}{path}", self.server)).send().await;
+        response.ok()?.text().await.ok()
+    }
+
+    /// Sets a Deployment's number of pods.
+    pub(crate) async fn scale(&self, namespace: &str, name: &str, replicas: u32) {
+        let url = format!("{}/apis/apps/v1/namespaces/{namespace}/deployments/{name}", self.server);
+        let request = self
+            .http
+            .patch(&url)
+            .header("Content-Type", "application/merge-patch+json")
+            .body(json!({"spec": {"replicas": replicas}}).to_string());
+        let status = request.send().await.unwrap().status();
+        assert!(status.is_success(), "{url}: {status}");
     }
 
     pub(crate) async fn get(&self, path: &str) -> Value {

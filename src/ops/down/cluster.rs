@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::hanging::wait_gone;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kubernetes::{ApplicationStatus, Kubernetes, ObjectId};
 use crate::ops::Context;
 use crate::ops::bootstrap::{self, NAMESPACE};
@@ -33,11 +33,9 @@ impl Step<Context> for FindCluster {
                 Ok(version) => Ok(Probe::Stands(version)),
                 Err(error) => {
                     context.kubernetes = None;
-                    let source =
-                        std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
                     Ok(unseen(
                         context,
-                        format!("the cluster cannot be reached: {error}{source}"),
+                        format!("the cluster cannot be reached: {}", Error::from(error).in_a_line()),
                     ))
                 }
             }
@@ -48,7 +46,7 @@ impl Step<Context> for FindCluster {
 /// The stages in the cluster are skipped for this reason.
 fn unseen(context: &mut Context, reason: String) -> Probe {
     context.remains.unseen.push(format!(
-        "{reason}; what is in it goes with it, and what its controllers have made on AWS was looked for there"
+        "{reason}; its Applications, load balancers, volume claims and node pools were not seen: they go with it, and what its controllers have made on AWS was looked for there"
     ));
     Probe::Impossible(format!("{reason}; what its controllers have made is looked for on AWS"))
 }

@@ -16,6 +16,8 @@ pub(crate) struct Aws {
     pub(crate) secrets: BTreeMap<String, Secret>,
     /// Type and values, oldest first.
     pub(crate) parameters: BTreeMap<String, (String, Vec<String>)>,
+    /// Volumes that a controller in the cluster has made.
+    pub(crate) volumes: Vec<String>,
 }
 
 #[derive(Clone, Default)]
@@ -51,6 +53,29 @@ impl Secret {
 }
 
 impl Aws {
+    /// What a call with credentials that have run out gets, as each protocol has it.
+    pub(super) fn expired(request: &Request) -> Answer {
+        let message = "The security token included in the request is expired";
+        let signed_for = |service: &str| request.header("authorization").is_some_and(|a| a.contains(service));
+        if request.header("x-amz-target").is_some() || signed_for("/eks/") {
+            let body = json!({ "__type": "ExpiredTokenException", "message": message });
+            let mut answer = Answer::json(400, &body);
+            answer.error = Some("ExpiredTokenException");
+            return answer;
+        }
+        let body = if signed_for("/ec2/") {
+            "<Response><Errors><Error><Code>RequestExpired</Code><Message>Request has expired.</Message></Error></Errors></Response>".to_owned()
+        } else {
+            format!(
+                "<ErrorResponse><Error><Code>ExpiredToken</Code><Message>{message}</Message></Error></ErrorResponse>"
+            )
+        };
+        Answer {
+            status: 403,
+            ..Answer::xml(body)
+        }
+    }
+
     pub(super) fn answer(&mut self, request: &Request, infrastructure: &Infrastructure, port: u16) -> Answer {
         let path = request.path();
         if let Some(target) = request.header("x-amz-target") {
@@ -68,7 +93,21 @@ impl Aws {
             return cluster(name, infrastructure, port);
         }
         let action = request.parameter("Action").unwrap_or_default();
+        let volumes = || {
+            let tag = format!(
+                "<tagSet><item><key>kubernetes.io/cluster/{ENVIRONMENT}</key><value>owned</value></item></tagSet>"
+            );
+            let item = |id: &String| format!("<item><volumeId>{id}</volumeId><status>available</status>{tag}</item>");
+            let items: String = self.volumes.iter().map(item).collect();
+            format!("<volumeSet>{items}</volumeSet>")
+        };
         let inner = match action.as_str() {
+            "DescribeVolumes" => &volumes(),
+            "DeleteVolume" => {
+                let id = request.parameter("VolumeId");
+                self.volumes.retain(|volume| Some(volume) != id.as_ref());
+                "<return>true</return>"
+            }
             "GetCallerIdentity" => {
                 "<GetCallerIdentityResult><Arn>arn:aws:iam::123456789012:user/alice</Arn><Account>123456789012</Account></GetCallerIdentityResult>"
             }

@@ -50,10 +50,21 @@ const CLEANS_UP: &str = "service.kubernetes.io/load-balancer-cleanup";
 /// Plural, namespace (empty for an object of the cluster) and name.
 type Id = (String, String, String);
 
+/// For how long the API cannot be reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Away {
+    #[default]
+    Not,
+    /// For so many calls, as while it is started again.
+    For(u64),
+    ForEver,
+}
+
 #[derive(Clone, Default)]
 pub(crate) struct Cluster {
     pub(crate) objects: BTreeMap<Id, Value>,
     version: u64,
+    pub(crate) away: Away,
     /// What must never be.
     pub(crate) violations: Vec<String>,
 }
@@ -112,6 +123,23 @@ impl Cluster {
 
     pub(crate) fn get(&self, plural: &str, namespace: &str, name: &str) -> Option<&Value> {
         self.objects.get(&id(plural, namespace, name))
+    }
+
+    /// Whether a call that comes now finds nobody.
+    pub(super) fn is_away(&mut self) -> bool {
+        match self.away {
+            Away::Not | Away::For(0) => false,
+            Away::For(calls) => {
+                self.away = Away::For(calls - 1);
+                true
+            }
+            Away::ForEver => true,
+        }
+    }
+
+    /// What a token of credentials that have run out gets.
+    pub(super) fn unknown_caller() -> Answer {
+        status(401, "Unauthorized", "Unauthorized")
     }
 
     pub(super) fn argocd_secret(&self) -> Value {

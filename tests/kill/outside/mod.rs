@@ -17,10 +17,10 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 pub(crate) use self::aws::Aws;
-pub(crate) use self::cluster::Cluster;
+pub(crate) use self::cluster::{Away, Cluster};
 pub(crate) use self::git_host::{GitHost, key_data};
 use self::http::{Answer, Request};
-pub(crate) use self::terraform::Infrastructure;
+pub(crate) use self::terraform::{Infrastructure, NodeGroup};
 
 /// One runtime for all worlds of the process.
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| {
@@ -37,6 +37,17 @@ pub(crate) struct World {
     pub(crate) cluster: Cluster,
     pub(crate) git_host: GitHost,
     pub(crate) infrastructure: Infrastructure,
+    /// The operator's AWS credentials have run out.
+    pub(crate) expired: bool,
+}
+
+/// What goes wrong outside, from a call on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The operator's AWS credentials run out.
+    Expiry,
+    /// The Kubernetes API goes away.
+    Absence(Away),
 }
 
 /// At which moment the caller gets a signal.
@@ -56,6 +67,10 @@ struct Watched {
     /// The calls that had their effect.
     effects: Vec<String>,
     moment: Option<Moment>,
+    /// The number of the point from which on there is trouble.
+    trouble: Option<(usize, Trouble)>,
+    /// Calls that came to nothing because of it.
+    refused: u64,
     caller: Option<Pid>,
     /// The caller is dead: what it has sent has no effect any more.
     dead: bool,
@@ -70,6 +85,12 @@ impl Watched {
     fn point(&mut self, name: impl Into<String>) -> bool {
         let number = self.points.len();
         self.points.push(name.into());
+        if let Some((_, trouble)) = self.trouble.take_if(|(point, _)| *point == number) {
+            match trouble {
+                Trouble::Expiry => self.world.expired = true,
+                Trouble::Absence(away) => self.world.cluster.away = away,
+            }
+        }
         if let (Some(moment), Some(caller)) = (self.moment, self.caller)
             && moment.point == number
         {
@@ -165,8 +186,19 @@ impl Outside {
         watched.moment = moment;
         watched.points.clear();
         watched.effects.clear();
+        watched.refused = 0;
         watched.dead = false;
         child
+    }
+
+    /// Has the next caller meet `trouble` from its call number `point` on.
+    pub(crate) fn disturb(&self, point: usize, trouble: Trouble) {
+        self.lock().trouble = Some((point, trouble));
+    }
+
+    /// How many calls of the last caller came to nothing because of the trouble.
+    pub(crate) fn refused(&self) -> u64 {
+        self.lock().refused
     }
 
     /// Kills the caller, between two of its calls.
@@ -222,7 +254,15 @@ async fn connection(mut stream: TcpStream, watched: Arc<Mutex<Watched>>, place: 
     if head[..length].starts_with(b"program ") {
         program(stream, &watched).await;
     } else if head[..length].windows(13).any(|w| w == b"/portforward?") {
-        argocd::forward(stream, place.argocd).await;
+        let closed = {
+            let mut watched = watched.lock().unwrap();
+            let closed = watched.world.expired || watched.world.cluster.is_away();
+            watched.refused += u64::from(closed);
+            closed
+        };
+        if !closed {
+            argocd::forward(stream, place.argocd).await;
+        }
     } else if let Some(request) = Request::read(&mut stream).await
         && let Some(answer) = call(&request, &watched, &place)
     {
@@ -246,10 +286,21 @@ fn call(request: &Request, watched: &Mutex<Watched>, place: &Place) -> Option<An
     let answer = if path.starts_with("/github/") {
         world.git_host.answer(request)
     } else if path.starts_with("/api/") || path.starts_with("/apis/") || path == "/version" || path == "/api" {
+        if world.cluster.is_away() {
+            watched.refused += 1;
+            return None;
+        }
+        if world.expired {
+            watched.refused += 1;
+            return Some(Cluster::unknown_caller());
+        }
         world.cluster.settle(&world.git_host, &place.head());
         let answer = world.cluster.answer(request);
         world.cluster.settle(&world.git_host, &place.head());
         answer
+    } else if world.expired {
+        watched.refused += 1;
+        return Some(Aws::expired(request));
     } else {
         world.aws.answer(request, &world.infrastructure, place.port)
     };
@@ -288,7 +339,9 @@ async fn program(stream: TcpStream, watched: &Mutex<Watched>) {
         let answer = if name == "terraform" {
             let mut watched = watched.lock().unwrap();
             let loaded = watched.world.cluster.has_load_balancers();
-            let answer = watched.world.infrastructure.terraform(arguments, loaded);
+            let expired = watched.world.expired;
+            watched.refused += u64::from(expired && Infrastructure::asks_aws(arguments));
+            let answer = watched.world.infrastructure.terraform(arguments, loaded, expired);
             if watched.world.infrastructure.is_gone() {
                 watched.world.cluster = Cluster::default();
             }

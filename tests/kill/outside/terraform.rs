@@ -18,9 +18,30 @@ pub(crate) struct Infrastructure {
     pub(crate) lock: Option<(String, String)>,
     /// The next apply dies in the middle, and leaves its lock.
     pub(crate) dies: bool,
+    /// What becomes of the node group: the next apply makes it badly, or one was made badly.
+    pub(crate) node_group: NodeGroup,
     /// Locks that were broken.
     pub(crate) unlocked: Vec<String>,
 }
+
+/// How a node group fares.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum NodeGroup {
+    #[default]
+    Well,
+    /// It will not get its nodes.
+    Fails,
+    /// It stands without nodes, and the state has it as tainted.
+    Tainted,
+    /// The same, and an addon was put on it.
+    TaintedAndUsed,
+    /// It was removed.
+    Gone,
+}
+
+/// The node group, and what stands on it.
+const NODE_GROUP: &str = "module.eks.aws_eks_node_group.system";
+const ADDON: &str = "module.eks.aws_eks_addon.coredns";
 
 /// The role that may be lost, and its name.
 const ROLE: (&str, &str) = ("module.eks.aws_iam_role.cluster", "demo-cluster");
@@ -30,11 +51,17 @@ impl Infrastructure {
         !self.applied
     }
 
+    /// Whether a call needs the provider, and with it AWS. The state is a local one.
+    pub(super) fn asks_aws(arguments: &str) -> bool {
+        ["plan ", "apply "].iter().any(|command| arguments.starts_with(command))
+    }
+
     /// One call: the exit status in the first line, then what is printed. `loaded`: load balancers stand in the network.
-    pub(super) fn terraform(&mut self, arguments: &str, loaded: bool) -> String {
+    pub(super) fn terraform(&mut self, arguments: &str, loaded: bool, expired: bool) -> String {
         let words: Vec<&str> = arguments.split(' ').collect();
         let answer = |status: u8, printed: &str| format!("{status}\n{printed}\n");
         match words.as_slice() {
+            _ if expired && Self::asks_aws(arguments) => answer(1, &error(EXPIRED)),
             ["version", "-json"] => answer(0, &json!({ "terraform_version": "1.11.4" }).to_string()),
             ["version"] => answer(0, "Terraform v1.11.4"),
             ["init", ..] => answer(0, ""),
@@ -53,11 +80,20 @@ impl Infrastructure {
             ["output", "-no-color", "-json"] => answer(0, &outputs().to_string()),
             ["plan", rest @ ..] => {
                 let destroy = rest.contains(&"-destroy");
-                let changes = self.applied == destroy;
+                let removal = rest.contains(&format!("-target={NODE_GROUP}").as_str());
+                let changes = self.applied == destroy || !destroy && self.node_group != NodeGroup::Well;
                 let out = rest.iter().find_map(|word| word.strip_prefix("-out=")).unwrap();
                 let importing = if rest.contains(&"-importing") { " importing" } else { "" };
-                std::fs::write(out, format!("{} {destroy}{importing}", self.serial)).unwrap();
-                let (add, remove) = (u8::from(changes && !destroy), u8::from(changes && destroy));
+                let kind = if removal {
+                    "removal".to_owned()
+                } else {
+                    destroy.to_string()
+                };
+                std::fs::write(out, format!("{} {kind}{importing}", self.serial)).unwrap();
+                let (add, remove) = (
+                    u8::from(changes && !destroy),
+                    u8::from(changes && destroy || !destroy && self.is_tainted()),
+                );
                 let summary =
                     json!({ "type": "change_summary", "changes": { "add": add, "change": 0, "remove": remove } });
                 answer(if changes { 2 } else { 0 }, &summary.to_string())
@@ -66,6 +102,11 @@ impl Infrastructure {
                 let plan = std::fs::read_to_string(rest.last().unwrap()).unwrap_or_default();
                 let importing = plan.ends_with(" importing");
                 let plan = plan.trim_end_matches(" importing");
+                if plan == format!("{} removal", self.serial) {
+                    self.node_group = NodeGroup::Gone;
+                    self.serial += 1;
+                    return answer(0, "");
+                }
                 let destroy = plan == format!("{} true", self.serial);
                 if !destroy && plan != format!("{} false", self.serial) {
                     return answer(1, &error("Saved plan is stale"));
@@ -88,14 +129,21 @@ impl Infrastructure {
                     let summary = format!(
                         "creating IAM Role ({name}): EntityAlreadyExists: Role with name {name} already exists."
                     );
-                    let diagnostic = json!({ "severity": "error", "summary": summary, "address": address });
-                    return answer(
-                        1,
-                        &json!({ "type": "diagnostic", "diagnostic": diagnostic }).to_string(),
-                    );
+                    return answer(1, &error_at(address, &summary));
+                }
+                if !destroy && self.is_tainted() {
+                    let summary = "creating EKS Node Group (demo:system): operation error EKS: CreateNodegroup, https response error StatusCode: 409, RequestID: 1, ResourceInUseException: NodeGroup already exists with name system and cluster name demo";
+                    return answer(1, &error_at(NODE_GROUP, summary));
                 }
                 self.lost = None;
                 self.applied = !destroy;
+                if !destroy && self.node_group == NodeGroup::Fails {
+                    self.node_group = NodeGroup::Tainted;
+                    self.serial += 1;
+                    let summary = "waiting for EKS Node Group (demo:system) create: unexpected state 'CREATE_FAILED', wanted target 'ACTIVE'. last error: i-0: NodeCreationFailure: Instances failed to join the kubernetes cluster";
+                    return answer(1, &error_at(NODE_GROUP, summary));
+                }
+                self.node_group = NodeGroup::Well;
                 self.serial += 1;
                 answer(0, "")
             }
@@ -105,6 +153,10 @@ impl Infrastructure {
 }
 
 impl Infrastructure {
+    fn is_tainted(&self) -> bool {
+        matches!(self.node_group, NodeGroup::Tainted | NodeGroup::TaintedAndUsed)
+    }
+
     /// What Terraform says of a lock that somebody holds.
     fn locked(&self) -> String {
         let (who, since) = self.lock.clone().unwrap_or_default();
@@ -125,9 +177,24 @@ impl Infrastructure {
 
     /// A saved plan, as far as it is about the role.
     fn shown(&self, plan: &str) -> Value {
-        let importing = std::fs::read_to_string(plan)
-            .unwrap_or_default()
-            .ends_with(" importing");
+        let plan = std::fs::read_to_string(plan).unwrap_or_default();
+        if self.is_tainted() {
+            let names = json!({ "cluster_name": "demo", "node_group_name": "system", "tags_all": { "mfsre:environment": "demo" } });
+            let addon = json!({ "address": ADDON, "type": "aws_eks_addon", "change": { "actions": ["delete"] } });
+            let replaced = |actions: [&str; 2]| {
+                json!({
+                    "address": NODE_GROUP, "type": "aws_eks_node_group", "action_reason": "replace_because_tainted",
+                    "change": { "actions": actions, "before": names, "after": names },
+                })
+            };
+            let changes = match (plan.ends_with(" removal"), self.node_group) {
+                (true, NodeGroup::TaintedAndUsed) => json!([replaced(["delete", ""]), addon]),
+                (true, _) => json!([replaced(["delete", ""])]),
+                (false, _) => json!([replaced(["create", "delete"])]),
+            };
+            return json!({ "resource_changes": changes });
+        }
+        let importing = plan.ends_with(" importing");
         let (address, name) = ROLE;
         let change = if importing {
             json!({ "actions": ["update"], "importing": { "id": name }, "before": { "name": name, "tags_all": { "mfsre:environment": self.lost } }, "after": { "name": name } })
@@ -138,6 +205,14 @@ impl Infrastructure {
         let shown = json!({ "address": address, "type": "aws_iam_role", "change": change });
         json!({ "resource_changes": if changes { vec![shown] } else { Vec::new() } })
     }
+}
+
+/// What the provider says when the credentials have run out.
+const EXPIRED: &str = "validating provider credentials: retrieving caller identity from STS: operation error STS: GetCallerIdentity, https response error StatusCode: 403, RequestID: 1, api error ExpiredToken: The security token included in the request is expired";
+
+fn error_at(address: &str, summary: &str) -> String {
+    let diagnostic = json!({ "severity": "error", "summary": summary, "address": address });
+    json!({ "type": "diagnostic", "diagnostic": diagnostic }).to_string()
 }
 
 fn error(summary: &str) -> String {

@@ -1,16 +1,53 @@
 //! Looks for secrets where none may be, in whatever form.
+//!
+//! A test crate that includes this file has `report.rs` as its module `report`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
+use crate::report;
+
 /// Secrets in every form in which one may have been written down.
 pub(crate) struct Canary {
+    secrets: usize,
     forms: Vec<(String, Vec<u8>)>,
     automaton: AhoCorasick,
+}
+
+/// What was looked for, and in how many places, for the report.
+#[derive(Default)]
+pub(crate) struct Searched {
+    canaries: AtomicU64,
+    forms: AtomicU64,
+    places: AtomicU64,
+}
+
+impl Searched {
+    fn note(&self, canary: &Canary, places: u64) {
+        self.canaries.fetch_add(canary.secrets as u64, Ordering::Relaxed);
+        self.forms.fetch_add(canary.forms.len() as u64, Ordering::Relaxed);
+        self.places.fetch_add(places, Ordering::Relaxed);
+    }
+
+    /// Tells what was searched; what was found has made the test fail before.
+    pub(crate) fn report(&self, subject: &str) {
+        let count = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        report::figure(
+            "canaries",
+            subject,
+            &[
+                ("canaries", count(&self.canaries)),
+                ("forms", count(&self.forms)),
+                ("places", count(&self.places)),
+                ("found", 0),
+            ],
+        );
+    }
 }
 
 /// One place where a secret was found.
@@ -33,12 +70,30 @@ impl Canary {
             }
         }
         let automaton = AhoCorasick::new(forms.iter().map(|(_, bytes)| bytes)).unwrap();
-        Self { forms, automaton }
+        Self {
+            secrets: secrets.len(),
+            forms,
+            automaton,
+        }
     }
 
     /// How many byte strings are looked for.
     pub(crate) fn forms(&self) -> usize {
         self.forms.len()
+    }
+
+    /// Looks into each place, by its name, and fails where a secret stands in one.
+    pub(crate) fn assert_absent<T: AsRef<[u8]>>(
+        &self,
+        places: impl IntoIterator<Item = (String, T)>,
+        searched: &Searched,
+    ) {
+        let mut count = 0;
+        for (place, text) in places {
+            count += 1;
+            assert_eq!(self.search(&place, text.as_ref()), Vec::<Find>::new());
+        }
+        searched.note(self, count);
     }
 
     /// Every form in which a secret stands in `text`.
