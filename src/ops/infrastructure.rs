@@ -147,8 +147,11 @@ async fn deploy_keys(context: &Context, progress: Progress<'_>) -> Result<()> {
 /// Warns before a cluster is built that this machine may not be able to talk to.
 async fn reachable_later(context: &Context, progress: Progress<'_>) -> Result<()> {
     let environment = &context.environment;
-    let private = !environment.is_sandbox() && environment.cluster.public_access_cidrs.is_empty();
-    if private && context.aws()?.cluster(&environment.names.cluster).await?.is_none() {
+    if environment.is_sandbox() || !environment.cluster.public_access_cidrs.is_empty() {
+        return Ok(());
+    }
+    // What cannot be asked here is told by the step that needs the answer.
+    if let Ok(None) = context.aws()?.cluster(&environment.names.cluster).await {
         progress.warn(format!(
             "the Kubernetes API of {name} will be reachable from within its VPC {vpc} only; after the cluster is built, mfsre installs Argo CD through it\n\
              go on where this machine will be connected to that network, by a VPN, a peering or by being in it; else name your own network first, in environments/{name}.yaml:\n\
