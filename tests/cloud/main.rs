@@ -27,6 +27,7 @@ fn slow(folder: &std::path::Path) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn the_workspace_is_made_and_a_saved_plan_is_applied_as_it_was_reviewed() {
     let s = Setup::new().await;
     s.backend("  project: platform\n  aws_run_role: arn:aws:iam::123456789012:role/terraform\n");
@@ -103,6 +104,7 @@ async fn the_workspace_is_made_and_a_saved_plan_is_applied_as_it_was_reviewed() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_plan_that_is_only_looked_at_is_speculative_and_shown_by_terraform() {
     let s = Setup::new().await;
     let plan = s.run(&["plan", "demo", "--detailed-exitcode"]).await;
@@ -120,6 +122,7 @@ async fn a_plan_that_is_only_looked_at_is_speculative_and_shown_by_terraform() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn who_may_not_apply_waits_for_somebody_who_may() {
     let s = Setup::new().await;
     let bob = s.server.person("bob", false);
@@ -136,6 +139,7 @@ async fn who_may_not_apply_waits_for_somebody_who_may() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_run_that_somebody_discards_is_told_and_nothing_is_changed() {
     let s = Setup::new().await;
     let bob = s.server.person("bob", false);
@@ -154,6 +158,7 @@ async fn a_run_that_somebody_discards_is_told_and_nothing_is_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_plan_that_fails_tells_what_terraform_says_and_where_to_look() {
     let s = Setup::new().await;
     s.resources(
@@ -166,6 +171,7 @@ async fn a_plan_that_fails_tells_what_terraform_says_and_where_to_look() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_soft_mandatory_policy_waits_for_a_person_and_is_never_overridden_by_mfsre() {
     let checked = Setup::new().await;
     waits_for_a_person(&checked, "policy_override").await;
@@ -214,6 +220,7 @@ async fn waits_for_a_person(s: &Setup, waiting_status: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_hard_mandatory_policy_ends_the_run_and_is_named() {
     for evaluated in [false, true] {
         let s = Setup::new().await;
@@ -231,6 +238,7 @@ async fn a_hard_mandatory_policy_ends_the_run_and_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_lock_names_its_holder_and_since_when() {
     for execution in ["remote", "local"] {
         let s = Setup::new().await;
@@ -268,6 +276,7 @@ async fn a_lock_names_its_holder_and_since_when() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn tokens_and_names_that_are_wrong_are_told_with_the_next_step() {
     let s = Setup::new().await;
     let mut command = s.mfsre(&["plan", "demo"]);
@@ -324,6 +333,7 @@ async fn tokens_and_names_that_are_wrong_are_told_with_the_next_step() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_workspace_in_the_wrong_execution_mode_is_told_and_not_changed_without_consent() {
     let s = Setup::new().await;
     s.alice
@@ -340,6 +350,7 @@ async fn a_workspace_in_the_wrong_execution_mode_is_told_and_not_changed_without
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn with_local_execution_only_the_state_is_at_the_host() {
     let s = Setup::new().await;
     s.backend("  execution: local\n");
@@ -352,6 +363,7 @@ async fn with_local_execution_only_the_state_is_at_the_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_state_that_somebody_changed_meanwhile_is_not_written_over_and_nothing_is_lost() {
     let s = Setup::new().await;
     s.backend("  execution: local\n");
@@ -384,6 +396,7 @@ async fn a_state_that_somebody_changed_meanwhile_is_not_written_over_and_nothing
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_network_that_is_lost_in_the_middle_of_a_run_is_waited_for() {
     let s = Setup::new().await;
     let folder = s.project.home();
@@ -404,6 +417,7 @@ async fn a_network_that_is_lost_in_the_middle_of_a_run_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_program_that_is_killed_finds_its_run_again() {
     let s = Setup::new().await;
     let folder = s.project.home();
@@ -433,6 +447,7 @@ async fn a_program_that_is_killed_finds_its_run_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn ctrl_c_stops_watching_and_not_the_run() {
     let s = Setup::new().await;
     let folder = s.project.home();
@@ -458,6 +473,7 @@ async fn ctrl_c_stops_watching_and_not_the_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_rate_limit_is_waited_for() {
     let s = Setup::new().await;
     s.server.limit(&[1, 1]);
@@ -466,6 +482,7 @@ async fn a_rate_limit_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn in_a_workspace_that_follows_a_repository_up_waits_for_the_run_of_the_pushed_commit() {
     let s = Setup::new().await;
     s.alice
@@ -526,6 +543,7 @@ async fn in_a_workspace_that_follows_a_repository_up_waits_for_the_run_of_the_pu
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_workspace_that_follows_another_repository_is_refused() {
     let s = Setup::new().await;
     s.alice

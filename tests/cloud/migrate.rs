@@ -35,6 +35,7 @@ fn the_same(found: &Value, state: &Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_state_moves_to_a_workspace_and_back() {
     for execution in ["remote", "local"] {
         let (s, state) = Setup::local_first().await;
@@ -91,6 +92,7 @@ async fn a_state_moves_to_a_workspace_and_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_move_to_a_workspace_that_is_locked_says_by_whom_and_leaves_everything() {
     let (s, state) = Setup::local_first().await;
     let bob = s.server.person("bob", true);
@@ -116,6 +118,7 @@ async fn a_move_to_a_workspace_that_is_locked_says_by_whom_and_leaves_everything
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_workspace_that_holds_another_state_is_not_written_over() {
     let (s, state) = Setup::local_first().await;
     let id = s
@@ -133,6 +136,7 @@ async fn a_workspace_that_holds_another_state_is_not_written_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_former_workspace_that_is_gone_is_not_made_again() {
     let s = Setup::new().await;
     s.backend("  execution: local\n");
@@ -148,6 +152,7 @@ async fn a_former_workspace_that_is_gone_is_not_made_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_state_of_a_newer_terraform_is_told_with_the_next_step() {
     for execution in ["remote", "local"] {
         let s = Setup::new().await;
@@ -170,6 +175,7 @@ async fn a_state_of_a_newer_terraform_is_told_with_the_next_step() {
 
 /// Kills the program while it waits for the answer to each of its requests in turn; the host has done by then what was asked.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_move_that_is_killed_anywhere_is_finished_by_the_next_one() {
     const WORKERS: u16 = 3;
     let workers = (0..WORKERS).map(|first| tokio::spawn(kill_every_third(first, WORKERS)));

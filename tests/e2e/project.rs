@@ -98,7 +98,7 @@ impl Project {
             .env("TMPDIR", self.folder().join("tmp"))
             .env("MFSRE_CACHE_DIR", tools::cache())
             // Providers that come over the network come once.
-            .env("TF_PLUGIN_CACHE_DIR", tools::scratch().join("plugins"))
+            .env("TF_PLUGIN_CACHE_DIR", tools::providers())
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .env("NO_COLOR", "1")
             .stdin(Stdio::null());

@@ -1,5 +1,6 @@
 //! The programs that the tests call themselves, from where mfsre finds them.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
@@ -83,6 +84,22 @@ pub(crate) fn cache() -> PathBuf {
 /// A folder that outlives the tests: Terraform's providers, and the logs of what failed.
 pub(crate) fn scratch() -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e");
-    std::fs::create_dir_all(dir.join("plugins")).unwrap();
+    std::fs::create_dir_all(&dir).unwrap();
     dir
+}
+
+/// Where Terraform keeps providers that came over the network. Its cache is not made for two that fill it at once
+/// (<https://developer.hashicorp.com/terraform/cli/config/config-file#provider-plugin-cache>), so each process of tests that
+/// runs at the same time has one of its own.
+pub(crate) fn providers() -> PathBuf {
+    static HELD: LazyLock<(File, PathBuf)> = LazyLock::new(|| {
+        let free = |number| {
+            let dir = scratch().join(format!("providers-{number}"));
+            std::fs::create_dir_all(&dir).unwrap();
+            let lock = File::create(dir.with_extension("lock")).unwrap();
+            lock.try_lock().ok().map(|()| (lock, dir))
+        };
+        (0..).find_map(free).expect("some number is free")
+    });
+    HELD.1.clone()
 }

@@ -35,17 +35,24 @@ pub(crate) fn run(all: bool) -> Result<(), String> {
             let mut command = cargo_command(&[&END_TO_END[..], &tests, &how].concat());
             run_command(command.env("MFSRE_TEST_PYTHON", &python))
         })?;
+        report.part("HCP Terraform, end to end", || {
+            cargo(&[&END_TO_END[..], &["--test", "cloud", "--", "--ignored"]].concat())
+        })?;
         report.part("mfsre, end to end", platforms)?;
     }
     report.print();
     Ok(())
 }
 
-/// The tests that bring up platforms, one after the other. The chain's mostly waits, so it runs beside the others.
+/// The tests that bring up platforms, by the modules that take about half of the time together: the chain's mostly waits.
+const ONE_HALF: [&str; 3] = ["chain::", "cloud::", "rotation::"];
+
+/// The tests that bring up platforms, two at a time.
 fn platforms() -> Result<(), String> {
-    let chain = Background::start(&mut platform_tests(&["chain::"]), root().join("target/e2e-chain.log"))?;
-    let others = run_command(&mut platform_tests(&["--skip", "chain::"]));
-    others.and(chain.finish())
+    let beside = Background::start(&mut platform_tests(&ONE_HALF), root().join("target/e2e-beside.log"))?;
+    let skipped: Vec<&str> = ONE_HALF.iter().flat_map(|name| ["--skip", name]).collect();
+    let others = run_command(&mut platform_tests(&skipped));
+    others.and(beside.finish())
 }
 
 fn platform_tests(names: &[&str]) -> Command {
