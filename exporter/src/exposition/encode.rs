@@ -67,14 +67,18 @@ impl Encoder {
         for part in ["# HELP ", base, " "] {
             self.out.push_str(part);
         }
-        for character in help.chars() {
-            match character {
-                '\\' => self.out.push_str("\\\\"),
-                '\n' => self.out.push_str("\\n"),
-                '"' if self.format == Format::OpenMetrics => self.out.push_str("\\\""),
-                other => self.out.push(other),
-            }
+        let mut rest = help;
+        while let Some(at) = rest.find(['\\', '\n', '"']) {
+            self.out.push_str(&rest[..at]);
+            self.out.push_str(match (rest.as_bytes()[at], self.format) {
+                (b'\\', _) => "\\\\",
+                (b'\n', _) => "\\n",
+                (_, Format::OpenMetrics) => "\\\"",
+                (_, Format::Text) => "\"",
+            });
+            rest = &rest[at + 1..];
         }
+        self.out.push_str(rest);
         self.out.push('\n');
     }
 
