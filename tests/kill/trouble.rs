@@ -56,6 +56,7 @@ fn first_of_each_kind(points: &[String]) -> Vec<usize> {
 }
 
 #[test]
+#[ignore = "takes a minute: `cargo xtask test` runs it"]
 fn credentials_that_run_out_in_the_middle_of_up_are_told_and_fresh_ones_go_on() {
     let (points, wanted) = undisturbed(&NOTHING, &UP);
     let moments = first_of_each_kind(&points);
@@ -127,6 +128,7 @@ fn of_cluster(points: &[String]) -> Vec<usize> {
 }
 
 #[test]
+#[ignore = "takes a minute: `cargo xtask test` runs it"]
 fn an_api_server_that_goes_away_in_the_middle_of_up_is_waited_for_or_told() {
     let (points, wanted) = undisturbed(&NOTHING, &UP);
     let moments = of_cluster(&points);
@@ -235,6 +237,7 @@ fn down_without_the_cluster_says_what_it_could_not_see() {
 
 /// Ctrl-C and a shutdown while `down` looks for what is left.
 #[test]
+#[ignore = "takes a minute: `cargo xtask test` runs it"]
 fn a_final_sweep_that_is_cut_off_anywhere_is_finished_by_the_next_down() {
     let litter = |machine: &Machine| {
         let volumes = vec!["vol-1".to_owned(), "vol-2".to_owned()];

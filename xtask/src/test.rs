@@ -35,8 +35,9 @@ pub(crate) fn run(all: bool) -> Result<(), String> {
             let mut command = cargo_command(&[&END_TO_END[..], &tests, &how].concat());
             run_command(command.env("MFSRE_TEST_PYTHON", &python))
         })?;
-        report.part("HCP Terraform, end to end", || {
-            cargo(&[&END_TO_END[..], &["--test", "cloud", "--", "--ignored"]].concat())
+        report.part("long faults and HCP Terraform", || {
+            let tests = ["--test", "cloud", "--test", "kill", "--", "--ignored"];
+            cargo(&[&END_TO_END[..], &tests].concat())
         })?;
         report.part("mfsre, end to end", platforms)?;
     }
