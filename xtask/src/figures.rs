@@ -42,7 +42,7 @@ pub(crate) fn run(end_to_end: bool) -> Result<(), String> {
     if folder.exists() {
         std::fs::remove_dir_all(&folder).map_err(|e| format!("cannot remove {}: {e}", folder.display()))?;
     }
-    let mut arguments = vec!["test"];
+    let mut arguments = vec!["test", "--workspace"];
     for target in FAST {
         arguments.extend(["--test", target]);
     }

@@ -52,7 +52,8 @@ impl Background {
 }
 
 fn shown(command: &Command) -> String {
-    format!("{command:?}").replace('"', "")
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 fn expect_success(shown: &str, status: ExitStatus) -> Result<(), String> {
