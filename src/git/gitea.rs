@@ -1,11 +1,10 @@
 use reqwest::StatusCode;
 use secrecy::SecretString;
-use serde::Deserialize;
 use url::Url;
 
+use super::HostError;
 use super::http::{Api, Paging, Refusal};
-use super::rest::Rest;
-use super::{HostError, RegisteredKey};
+use super::rest::{ReadOnlyKey, Rest};
 use crate::patience::Patience;
 
 /// Deploy keys on Gitea or Forgejo
@@ -13,25 +12,6 @@ use crate::patience::Patience;
 #[derive(Debug)]
 pub struct Gitea {
     api: Api,
-}
-
-#[derive(Deserialize)]
-pub(super) struct Key {
-    id: u64,
-    key: String,
-    title: String,
-    read_only: bool,
-}
-
-impl From<Key> for RegisteredKey {
-    fn from(key: Key) -> Self {
-        Self {
-            id: key.id.to_string(),
-            read_only: key.read_only,
-            title: key.title,
-            key: key.key,
-        }
-    }
 }
 
 impl Gitea {
@@ -50,7 +30,7 @@ impl Rest for Gitea {
     /// Its own limit is 50 (`[api] MAX_RESPONSE_ITEMS`), and it gives fewer where that is set lower.
     const PAGING: Paging = Paging::Counted(50);
     const READS_ONLY: (&'static str, bool) = ("read_only", true);
-    type Key = Key;
+    type Key = ReadOnlyKey;
 
     fn api(&self) -> &Api {
         &self.api

@@ -3,9 +3,9 @@ use secrecy::SecretString;
 use serde::Deserialize;
 use url::Url;
 
+use super::HostError;
 use super::http::{Api, Paging, Refusal};
-use super::rest::Rest;
-use super::{HostError, RegisteredKey};
+use super::rest::{ReadOnlyKey, Rest};
 use crate::patience::Patience;
 
 /// Deploy keys on GitHub or GitHub Enterprise Server
@@ -20,25 +20,6 @@ pub struct Github {
 struct Problem {
     message: String,
     errors: Vec<serde_json::Value>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct Key {
-    id: u64,
-    key: String,
-    title: String,
-    read_only: bool,
-}
-
-impl From<Key> for RegisteredKey {
-    fn from(key: Key) -> Self {
-        Self {
-            id: key.id.to_string(),
-            read_only: key.read_only,
-            title: key.title,
-            key: key.key,
-        }
-    }
 }
 
 impl Github {
@@ -60,7 +41,7 @@ impl Rest for Github {
     const NAME: &'static str = "GitHub";
     const PAGING: Paging = Paging::Linked(100);
     const READS_ONLY: (&'static str, bool) = ("read_only", true);
-    type Key = Key;
+    type Key = ReadOnlyKey;
 
     fn api(&self) -> &Api {
         &self.api

@@ -2,6 +2,7 @@
 
 use futures_util::future::BoxFuture;
 use reqwest::{Method, StatusCode};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
@@ -27,6 +28,26 @@ pub(super) trait Rest: Send + Sync {
 
     /// The error for a refusal of the attempt `what`, with the next step.
     fn refused(&self, refusal: &Refusal, what: &str) -> HostError;
+}
+
+/// A key as GitHub gives it, and Gitea, which follows GitHub's API.
+#[derive(Deserialize)]
+pub(super) struct ReadOnlyKey {
+    id: u64,
+    key: String,
+    title: String,
+    read_only: bool,
+}
+
+impl From<ReadOnlyKey> for RegisteredKey {
+    fn from(key: ReadOnlyKey) -> Self {
+        Self {
+            id: key.id.to_string(),
+            read_only: key.read_only,
+            title: key.title,
+            key: key.key,
+        }
+    }
 }
 
 impl<R: Rest> DeployKeyHost for R {

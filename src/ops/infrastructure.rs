@@ -230,6 +230,21 @@ impl PlanStep {
     fn destroys(&self) -> bool {
         self.purpose == Purpose::Down
     }
+
+    async fn plan(&self, context: &Context, progress: Progress<'_>) -> Result<Plan> {
+        let destroy = self.destroys();
+        if at_the_host(context) {
+            return cloud::plan(context, destroy, self.speculative, progress).await;
+        }
+        progress.say("refreshing");
+        let name = if destroy { "destroy" } else { "apply" };
+        let cancellation = &context.cancellation;
+        let plan = context
+            .workspace()?
+            .plan(name, destroy, cancellation, |event| tell_planning(event, progress))
+            .await?;
+        Ok(plan)
+    }
 }
 
 impl Step<Context> for PlanStep {
@@ -284,11 +299,7 @@ impl Step<Context> for PlanStep {
                 adoption::wait_for_cluster(context, progress).await?;
                 remove_file(&mark)?;
             }
-            let wish = Wish {
-                destroy: self.destroys(),
-                speculative: self.speculative,
-            };
-            let plan = plan_with(context, wish, progress).await?;
+            let plan = self.plan(context, progress).await?;
             let detail = told(&plan);
             context.plan = Some(plan);
             Ok(Probe::Stands(detail))
@@ -343,30 +354,9 @@ fn interruption_mark(context: &Context) -> std::path::PathBuf {
     context.private().join("apply.interrupted")
 }
 
-/// What is planned.
-#[derive(Clone, Copy)]
-struct Wish {
-    destroy: bool,
-    /// Whether it is only looked at.
-    speculative: bool,
-}
-
 /// Whether plans and applies run at HCP Terraform.
 fn at_the_host(context: &Context) -> bool {
     context.cloud.as_ref().is_some_and(Cloud::makes_runs)
-}
-
-async fn plan_with(context: &Context, wish: Wish, progress: Progress<'_>) -> Result<Plan> {
-    let (workspace, cancellation) = (context.workspace()?, &context.cancellation);
-    if at_the_host(context) {
-        return cloud::plan(context, wish.destroy, wish.speculative, progress).await;
-    }
-    progress.say("refreshing");
-    let name = if wish.destroy { "destroy" } else { "apply" };
-    let plan = workspace
-        .plan(name, wish.destroy, cancellation, |event| tell_planning(event, progress))
-        .await?;
-    Ok(plan)
 }
 
 /// Tells what a plan is at.

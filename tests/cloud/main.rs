@@ -484,14 +484,7 @@ async fn a_rate_limit_is_waited_for() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn in_a_workspace_that_follows_a_repository_up_waits_for_the_run_of_the_pushed_commit() {
-    let s = Setup::new().await;
-    s.alice
-        .create_workspace(
-            "demo",
-            json!({ "execution-mode": "remote", "working-directory": "infra/demo" }),
-        )
-        .await;
-    s.server.connect_vcs("demo", "acme/platform", "main");
+    let s = Setup::following("acme/platform").await;
     // What the service does when a push is reported to it.
     let deliver = async {
         let checkout = s.project.home().join("checkout");
@@ -545,14 +538,7 @@ async fn in_a_workspace_that_follows_a_repository_up_waits_for_the_run_of_the_pu
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "runs Terraform at a test server: `cargo xtask test` runs it"]
 async fn a_workspace_that_follows_another_repository_is_refused() {
-    let s = Setup::new().await;
-    s.alice
-        .create_workspace(
-            "demo",
-            json!({ "execution-mode": "remote", "working-directory": "infra/demo" }),
-        )
-        .await;
-    s.server.connect_vcs("demo", "acme/else", "main");
+    let s = Setup::following("acme/else").await;
     let error = s.up().await.error(78);
     assert!(
         error.contains("acme/else") && error.contains("acme/platform"),

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use axum::Router;
 use mfsre::model::contract::{OUTPUTS, OutputKind};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tfe_test_server::{Person, Server};
 
 use crate::common::Project;
@@ -30,6 +30,15 @@ pub(crate) struct Ended {
 }
 
 impl Setup {
+    /// With a workspace that follows the branch `main` of a repository.
+    pub(crate) async fn following(repository: &str) -> Self {
+        let setup = Self::new().await;
+        let remote = json!({ "execution-mode": "remote", "working-directory": "infra/demo" });
+        setup.alice.create_workspace("demo", remote).await;
+        setup.server.connect_vcs("demo", repository, "main");
+        setup
+    }
+
     pub(crate) async fn new() -> Self {
         let server = Server::start(&[]);
         let project = Project::empty();
