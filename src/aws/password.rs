@@ -219,12 +219,24 @@ impl Aws {
         Err(error)
     }
 
-    /// Takes the label AWSPENDING off the version `id`.
+    /// Takes the label AWSPENDING off the version `id`, where it still has it.
     ///
     /// # Errors
     /// The call failed.
     pub async fn unstage_password(&self, name: &str, id: &str) -> Result<(), AwsError> {
-        self.move_label(name, PENDING, Some(id), None).await
+        let Err(error) = self.move_label(name, PENDING, Some(id), None).await else {
+            return Ok(());
+        };
+        // Somebody who goes on with the same rotation was quicker, and may have begun the next one.
+        if error.is("InvalidParameterException")
+            && self
+                .pending_password(name)
+                .await?
+                .is_none_or(|found| found.id != id)
+        {
+            return Ok(());
+        }
+        Err(error)
     }
 
     async fn move_label(&self, name: &str, label: &str, from: Option<&str>, to: Option<&str>) -> Result<(), AwsError> {
