@@ -13,6 +13,7 @@ pub mod config;
 pub mod error;
 pub mod git;
 pub mod kubernetes;
+mod machine;
 pub mod model;
 pub mod ops;
 pub mod patience;

@@ -15,8 +15,8 @@ pub enum Subject {
     AdminSecret,
     /// The secret of the admin password, and the one with the registry's credential where there is one.
     ReadableSecrets,
-    /// The parameters of the deploy key.
-    DeployKey,
+    /// The parameters of the deploy key, and the environment's lock.
+    Parameters,
     /// KMS keys with the environment's tag, and with an S3 backend any.
     Keys,
     /// What controllers of the environment's cluster have made, by its tags.
@@ -88,10 +88,10 @@ calls! {
     RestoreSecret = "secretsmanager":"RestoreSecret" => AdminSecret;
     UpdateSecretVersionStage = "secretsmanager":"UpdateSecretVersionStage" => AdminSecret;
 
-    DeleteParameter = "ssm":"DeleteParameter" => DeployKey;
-    GetParameter = "ssm":"GetParameter" => DeployKey;
-    GetParameterHistory = "ssm":"GetParameterHistory" => DeployKey;
-    PutParameter = "ssm":"PutParameter", tags by "ssm:AddTagsToResource" => DeployKey;
+    DeleteParameter = "ssm":"DeleteParameter" => Parameters;
+    GetParameter = "ssm":"GetParameter" => Parameters;
+    GetParameterHistory = "ssm":"GetParameterHistory" => Parameters;
+    PutParameter = "ssm":"PutParameter", tags by "ssm:AddTagsToResource" => Parameters;
 
     DescribeAddresses = "ec2":"DescribeAddresses" => Account;
     DescribeInstances = "ec2":"DescribeInstances" => Account;

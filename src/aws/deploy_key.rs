@@ -1,8 +1,9 @@
-use aws_sdk_ssm::types::{Parameter, ParameterType, Tag};
+use aws_sdk_ssm::types::ParameterType;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use ssh_key::{Algorithm, HashAlg, LineEnding, PrivateKey};
 
+use super::parameters::modified;
 use super::{Aws, AwsError, Call};
 
 /// The SSH key pair with which Argo CD reads the repository.
@@ -25,17 +26,6 @@ pub struct StoredKey {
     pub version: i64,
     /// When this version was put.
     pub since: Timestamp,
-}
-
-/// What removing something came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
-    /// It is gone.
-    Removed,
-    /// AWS keeps it until then.
-    Scheduled(Timestamp),
-    /// It was not there.
-    Absent,
 }
 
 impl DeployKey {
@@ -80,52 +70,6 @@ impl DeployKey {
 }
 
 impl Aws {
-    async fn parameter(&self, name: &str) -> Result<Option<Parameter>, AwsError> {
-        match self
-            .ssm
-            .get_parameter()
-            .name(name)
-            .with_decryption(true)
-            .send()
-            .await
-            .map_err(AwsError::of(Call::GetParameter))
-        {
-            Ok(answer) => Ok(answer.parameter),
-            Err(error) if error.is("ParameterNotFound") => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn put_parameter(
-        &self,
-        name: &str,
-        value: &str,
-        kind: ParameterType,
-        overwrite: bool,
-        environment: &str,
-    ) -> Result<i64, AwsError> {
-        let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
-        let mut request = self
-            .ssm
-            .put_parameter()
-            .name(name)
-            .value(value)
-            .r#type(kind)
-            .overwrite(overwrite);
-        // AWS takes tags only with a parameter that is new.
-        if !overwrite {
-            for (key, value) in [("mfsre:environment", environment), ("mfsre:managed-by", "mfsre")] {
-                let tag = tag(key, value).map_err(|e| AwsError::new(Call::PutParameter, None, e.to_string()))?;
-                request = request.tags(tag);
-            }
-        }
-        request
-            .send()
-            .await
-            .map_err(AwsError::of(Call::PutParameter))
-            .map(|answer| answer.version())
-    }
-
     /// The deploy key in the parameter `private_name`; `None` when there is none.
     ///
     /// # Errors
@@ -147,10 +91,7 @@ impl Aws {
         };
         Ok(Some(StoredKey {
             version: parameter.version(),
-            since: parameter
-                .last_modified_date()
-                .and_then(|d| Timestamp::from_second(d.secs()).ok())
-                .unwrap_or(Timestamp::UNIX_EPOCH),
+            since: modified(&parameter),
             key: DeployKey::parse(parameter.value.unwrap_or_default().into(), environment)?,
         }))
     }
@@ -282,24 +223,5 @@ impl Aws {
             .await?;
         }
         Ok((key, made || stale))
-    }
-
-    /// Removes a parameter.
-    ///
-    /// # Errors
-    /// The call failed.
-    pub async fn remove_parameter(&self, name: &str) -> Result<Removal, AwsError> {
-        match self
-            .ssm
-            .delete_parameter()
-            .name(name)
-            .send()
-            .await
-            .map_err(AwsError::of(Call::DeleteParameter))
-        {
-            Ok(_) => Ok(Removal::Removed),
-            Err(error) if error.is("ParameterNotFound") => Ok(Removal::Absent),
-            Err(error) => Err(error),
-        }
     }
 }

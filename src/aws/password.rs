@@ -229,10 +229,7 @@ impl Aws {
         };
         // Somebody who goes on with the same rotation was quicker, and may have begun the next one.
         if error.is("InvalidParameterException")
-            && self
-                .pending_password(name)
-                .await?
-                .is_none_or(|found| found.id != id)
+            && self.pending_password(name).await?.is_none_or(|found| found.id != id)
         {
             return Ok(());
         }

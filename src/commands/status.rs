@@ -137,6 +137,14 @@ fn text(name: &str, report: &StatusReport) -> String {
             format!("a rotation to {key} is unfinished since {since}: mfsre rotate deploy-key {name}"),
         ]);
     }
+    if let Some(at_work) = &report.at_work {
+        let who = format!("mfsre {} of {}", at_work.command, at_work.user);
+        rows.push(vec!["at work".into(), who]);
+        rows.push(vec![
+            String::new(),
+            format!("at {} since {}", at_work.at, at_work.since),
+        ]);
+    }
     if let Some(url) = &report.argocd_url {
         rows.push(vec!["Argo CD".into(), url.clone()]);
     }

@@ -22,6 +22,8 @@ pub struct Names {
     pub deploy_key_public: String,
     /// The SSM parameter that holds the private part of the next deploy key while a rotation is under way.
     pub deploy_key_pending: String,
+    /// The SSM parameter that names the command which is at work on the environment.
+    pub lock: String,
 }
 
 impl Names {
@@ -37,6 +39,7 @@ impl Names {
             deploy_key: format!("/{name}/argocd/deploy-key"),
             deploy_key_public: format!("/{name}/argocd/deploy-key.pub"),
             deploy_key_pending: format!("/{name}/argocd/deploy-key/pending"),
+            lock: format!("/{name}/mfsre/lock"),
         }
     }
 }

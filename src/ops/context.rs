@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Platform;
 use super::down::Remains;
+use super::lease::Lease;
 use crate::aws::{AdminPassword, Aws, ClusterDescription, DeployKey, PasswordVersion, RegistryCredential, StoredKey};
 use crate::config::{Environment, Project};
 use crate::error::{Error, Result};
@@ -74,6 +75,8 @@ pub struct Context {
     pub(super) created: u64,
     pub(super) kept: Vec<String>,
     pub(super) remains: Remains,
+    /// The lock for all machines, while it is held.
+    pub(super) lease: Option<Lease>,
 }
 
 impl Context {
@@ -120,6 +123,7 @@ impl Context {
             created: 0,
             kept: Vec::new(),
             remains: Remains::default(),
+            lease: None,
         }
     }
 

@@ -13,6 +13,7 @@ use super::Context;
 use super::backend::FindState;
 use super::cloud::CloudWorkspace;
 use super::infrastructure::{ApplyStep, CheckAccess, PlanStep, Purpose};
+use super::lease::TakeLock;
 use super::render::{FetchManifest, WriteTree};
 use super::sandbox::{Attach, sandbox_dir};
 use crate::aws::Leftover;
@@ -86,7 +87,11 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
         }
         context.options.purge = true;
     }
-    let mut steps: Steps<Context> = vec![Box::new(Attach), Box::new(CheckAccess { purpose: Purpose::Down })];
+    let mut steps: Steps<Context> = vec![
+        Box::new(Attach),
+        Box::new(CheckAccess { purpose: Purpose::Down }),
+        Box::new(TakeLock { command: "down" }),
+    ];
     if context.environment.backend.is_cloud() {
         steps.push(Box::new(CloudWorkspace));
     }
@@ -117,7 +122,8 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
     steps.extend(rest);
     let reporter = context.reporter.clone();
     let cancellation = context.cancellation.clone();
-    let changed = perform(&steps, context, &mut journal, reporter.as_ref(), &cancellation).await?;
+    let changed = perform(&steps, context, &mut journal, reporter.as_ref(), &cancellation).await;
+    let changed = context.release(changed).await?;
     // What was in a cluster that is gone is gone; the sandbox's control plane outlives its cluster.
     let cluster = if sandbox {
         std::mem::take(&mut context.kept)

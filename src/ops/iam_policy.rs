@@ -168,10 +168,15 @@ fn statements(environment: &Environment, subject: Subject, actions: &[String]) -
                 std::iter::once(admin_secret).chain(registry).collect(),
             )]
         }
-        Subject::DeployKey => {
-            let parameters = [&names.deploy_key, &names.deploy_key_public, &names.deploy_key_pending];
+        Subject::Parameters => {
+            let parameters = [
+                &names.deploy_key,
+                &names.deploy_key_public,
+                &names.deploy_key_pending,
+                &names.lock,
+            ];
             let arn = |name: &&String| arns.regional("ssm", &format!("parameter{name}"));
-            vec![allow("MfsreDeployKey", parameters.iter().map(arn).collect())]
+            vec![allow("MfsreParameters", parameters.iter().map(arn).collect())]
         }
         Subject::Keys => {
             let keys = || vec![arns.regional("kms", "key/*")];

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Context;
+use super::lease::AtWork;
 use super::rotate::{age, days};
 use super::sandbox_dir;
 use crate::error::Result;
@@ -20,6 +21,8 @@ pub struct StatusReport {
     pub cluster: ClusterStatus,
     /// Credentials.
     pub credentials: CredentialStatus,
+    /// The command that is changing the environment.
+    pub at_work: Option<AtWork>,
     /// Applications.
     pub applications: Vec<ApplicationStatus>,
     /// Parts of the local platform that are not healthy.
@@ -148,6 +151,7 @@ fn broken_sandbox(context: &Context, status: Option<&mfsre_sandbox::Status>) -> 
             problem: None,
         },
         credentials: CredentialStatus::default(),
+        at_work: None,
         applications: Vec::new(),
         sandbox: parts,
         argocd_url: None,
@@ -200,6 +204,7 @@ pub async fn status(context: &mut Context) -> Result<StatusReport> {
         }
     }
     let credentials = CredentialStatus::of(context).await?;
+    let at_work = AtWork::on(context).await?;
     let sandbox: Vec<String> = context.sandbox.iter().flat_map(troubles).collect();
     let healthy = there
         && cluster.problem.is_none()
@@ -211,6 +216,7 @@ pub async fn status(context: &mut Context) -> Result<StatusReport> {
     Ok(StatusReport {
         cluster,
         credentials,
+        at_work,
         applications,
         sandbox,
         argocd_url: context

@@ -9,6 +9,7 @@ use super::bootstrap::{ApplyRoots, ClusterSecrets, InstallArgoCd, ReachCluster};
 use super::cloud::CloudWorkspace;
 use super::credentials::{DeployKeyStep, Password};
 use super::infrastructure::{ApplyStep, CheckAccess, PlanStep, Purpose};
+use super::lease::TakeLock;
 use super::publish::Publish;
 use super::pull_secret::ReadPullToken;
 use super::render::{CheckBlueprint, FetchManifest, WriteTree};
@@ -74,6 +75,7 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
         steps.push(Box::new(Attach));
     }
     steps.push(Box::new(CheckAccess { purpose: Purpose::Up }));
+    steps.push(Box::new(TakeLock { command: "up" }));
     if context.environment.backend.is_cloud() {
         steps.push(Box::new(CloudWorkspace));
     }
@@ -101,7 +103,8 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
     steps.push(Box::new(WaitHealthy));
     let reporter = context.reporter.clone();
     let cancellation = context.cancellation.clone();
-    let changed = perform(&steps, context, &mut journal, reporter.as_ref(), &cancellation).await?;
+    let changed = perform(&steps, context, &mut journal, reporter.as_ref(), &cancellation).await;
+    let changed = context.release(changed).await?;
     let kubeconfig = write_kubeconfig(context)?;
     let argocd_pages = match &context.sandbox {
         // Only what was seen is told.

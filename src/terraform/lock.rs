@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TerraformError;
 use crate::cancellation::Cancellation;
+use crate::machine::{boot, host};
 
 /// How often it is looked whether an earlier Terraform has ended.
 const POLL: Duration = Duration::from_millis(200);
@@ -220,18 +221,6 @@ fn start_of(pid: u32) -> Option<u64> {
         return None;
     }
     fields.nth(18)?.parse().ok()
-}
-
-fn boot() -> String {
-    read_trimmed("/proc/sys/kernel/random/boot_id")
-}
-
-fn host() -> String {
-    read_trimmed("/proc/sys/kernel/hostname")
-}
-
-fn read_trimmed(path: &str) -> String {
-    std::fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]

@@ -22,8 +22,7 @@ pub struct LockOwner {
     pub since: Timestamp,
 }
 
-/// One environment's lock on this machine; the kernel releases it when the process ends, however it ends. Other
-/// machines are kept apart by Terraform's state lock.
+/// One environment's lock on this machine; the kernel releases it when the process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -66,9 +65,7 @@ impl Lock {
         let owner = LockOwner {
             command: format!("{command} {environment}"),
             pid: std::process::id(),
-            user: std::env::var("USER")
-                .or_else(|_| std::env::var("LOGNAME"))
-                .unwrap_or_else(|_| format!("uid {}", rustix::process::getuid().as_raw())),
+            user: crate::machine::user(),
             since: Timestamp::now(),
         };
         let write = |file: &mut File| -> std::io::Result<()> {

@@ -56,6 +56,10 @@ static HALF_UP: LazyLock<Start> = LazyLock::new(|| {
             signal: Signal::KILL,
         })),
     );
+    // Its lock counts no more on machines to which this one is copied.
+    machine.outside.change(|world| {
+        world.aws.parameters.remove(&format!("/{ENVIRONMENT}/mfsre/lock"));
+    });
     machine.into_start()
 });
 

@@ -1,10 +1,15 @@
 //! Two at once, and what others have left: one proceeds and the other says who holds what since when, or both converge.
 
-use std::sync::mpsc;
+use std::os::unix::process::ExitStatusExt as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{OnceLock, mpsc};
+
+use serde_json::Value;
 
 use crate::checks::{final_state, one_of_each_works};
-use crate::machine::{ENVIRONMENT, Finished, Machine, Start};
-use crate::{DOWN, NOTHING, UP, UP_ALREADY, same};
+use crate::machine::{Cut, ENVIRONMENT, Finished, Machine, Start};
+use crate::trouble::{at_each, first_of_each_kind, undisturbed};
+use crate::{DOWN, NOTHING, UP, UP_ALREADY, report, same};
 
 const PASSWORD: [&str; 3] = ["rotate", "argocd-password", ENVIRONMENT];
 const KEY: [&str; 3] = ["rotate", "deploy-key", ENVIRONMENT];
@@ -48,57 +53,179 @@ fn on_one_machine_the_second_is_told_who_is_at_work_since_when() {
     }
 }
 
+/// Runs `second` on another machine while `first` waits here before its call number `point`; after it, where `first` has
+/// made fewer calls, because it had to ask less often whether something has come about. Says whether it waited.
+fn between(
+    first: &[&str],
+    second: &[&str],
+    start: &Start,
+    point: usize,
+    silent: i64,
+) -> (Machine, [Finished; 2], bool) {
+    let here = Machine::from(start);
+    let other = here.beside();
+    let two = OnceLock::new();
+    let run_second = || {
+        here.outside.change(|world| world.aws.silent = silent);
+        two.set(other.run(second, None)).ok().unwrap();
+        one_of_each_works(&here);
+        here.outside.change(|world| world.aws.silent = 0);
+    };
+    let (one, waited) = here.outside.between(point, || here.run(first, None), run_second);
+    if !waited {
+        run_second();
+    }
+    one_of_each_works(&here);
+    (here, [one, two.into_inner().unwrap()], waited)
+}
+
+/// What is at work, and what begins meanwhile.
+fn pairs() -> [(&'static Start, &'static [&'static str], &'static [&'static str]); 4] {
+    [
+        (&NOTHING, &UP, &DOWN),
+        (&UP_ALREADY, &DOWN, &UP),
+        (&UP_ALREADY, &PASSWORD, &PASSWORD),
+        (&UP_ALREADY, &KEY, &DOWN),
+    ]
+}
+
+/// The state after one command and then the other.
+fn one_after_the_other(start: &Start, commands: [&[&str]; 2]) -> Value {
+    let machine = Machine::from(start);
+    for command in commands {
+        machine.run(command, None);
+    }
+    final_state(&machine)
+}
+
+/// The second is told who is at work.
+fn stands_back(first: &[&str], second: &Finished) {
+    let environment = first.iter().position(|word| *word == ENVIRONMENT).unwrap();
+    let holder = format!("`mfsre {}` of alice at ", first[..=environment].join(" "));
+    assert_eq!(code(second), 75, "{second}");
+    for part in [&holder, "holds the lock since 20", "its lock ends by itself at 20"] {
+        assert!(second.stdout.contains(part), "{part}: {second}");
+    }
+}
+
+/// When the lock is had.
+fn locked(points: &[String]) -> usize {
+    let is_put = |point: &String| point == "AmazonSSM.PutParameter, done";
+    points.iter().position(is_put).unwrap() + 1
+}
+
+/// The first call of each kind, by number.
+fn calls(points: &[String]) -> Vec<usize> {
+    let first = first_of_each_kind(points);
+    first.into_iter().filter(|n| !points[*n].ends_with(", done")).collect()
+}
+
 #[test]
-fn on_two_machines_both_converge_or_one_stands_back() {
-    let operations = [
-        ("up", &NOTHING, &UP[..]),
-        ("password", &UP_ALREADY, &PASSWORD[..]),
-        ("key", &UP_ALREADY, &KEY[..]),
-    ];
+fn on_two_machines_the_second_is_told_who_is_at_work_since_when() {
     std::thread::scope(|scope| {
-        for (name, start, arguments) in operations {
-            scope.spawn(move || on_two_machines(name, start, arguments));
+        for (start, first, second) in [
+            (&NOTHING, &UP[..], &DOWN[..]),
+            (&UP_ALREADY, &DOWN, &UP),
+            (&UP_ALREADY, &KEY, &PASSWORD),
+        ] {
+            scope.spawn(move || {
+                let (points, _) = undisturbed(start, first);
+                let (_, [one, two], waited) = between(first, second, start, locked(&points), 0);
+                assert!(waited && one.status.success(), "{one}");
+                stands_back(first, &two);
+            });
         }
     });
 }
 
-fn on_two_machines(name: &str, start: &Start, arguments: &[&str]) {
-    let undisturbed = Machine::from(start);
-    assert!(undisturbed.run(arguments, None).status.success());
-    let here = Machine::from(start);
-    let other = here.beside();
-    let (one, two) = both(arguments, arguments, &here, &other);
-    one_of_each_works(&here);
-    assert!(one.status.success() || two.status.success(), "{name}: {one}\n{two}");
-    for (machine, run) in [(&here, &one), (&other, &two)] {
-        assert!(matches!(code(run), 0 | 75), "{name}: {run}");
-        if code(run) == 75 {
-            let again = machine.run(arguments, None);
-            assert!(again.status.success(), "{name}: {again}");
-        }
+#[test]
+#[ignore = "takes minutes: `cargo xtask test` runs it"]
+fn on_two_machines_it_does_not_matter_when_the_second_begins() {
+    for (start, first, second) in pairs() {
+        let (points, _) = undisturbed(start, first);
+        let moments = calls(&points).into_iter().filter(|point| *point >= locked(&points));
+        let moments: Vec<usize> = moments.collect();
+        let wanted = one_after_the_other(start, [first, second]);
+        let stood_back = AtomicU64::new(0);
+        at_each(&moments, 4, |point| {
+            let when = format!("{second:?} during {first:?}, at {}", points[point]);
+            let (machine, [one, two], waited) = between(first, second, start, point, 0);
+            assert!(one.status.success(), "{when}: {one}");
+            if waited {
+                stands_back(first, &two);
+                stood_back.fetch_add(1, Ordering::Relaxed);
+                machine.run(second, None);
+            }
+            same(&final_state(&machine), &wanted, &when);
+        });
+        figure(
+            &format!("{} during {}", second.join(" "), first.join(" ")),
+            &moments,
+            stood_back,
+        );
     }
-    one_of_each_works(&here);
-    same(&final_state(&here), &final_state(&undisturbed), name);
 }
 
-/// Two people want opposite things, each on a machine of their own. Either may fail and say why; whatever comes of it, the next
-/// `down` finds it, and takes away everything that a single `down` does.
+fn figure(subject: &str, moments: &[usize], stood_back: AtomicU64) {
+    let figures = [
+        ("moments", moments.len() as u64),
+        ("stood back", stood_back.into_inner()),
+    ];
+    report::figure("together", subject, &figures);
+}
+
+/// The lock is no more than a courtesy: where it is taken over from one who is only slow, both converge.
 #[test]
-fn up_on_one_machine_during_down_on_another_leaves_nothing_that_is_not_found() {
-    let undisturbed = Machine::from(&UP_ALREADY);
-    assert!(undisturbed.run(&DOWN, None).status.success());
-    let here = Machine::from(&UP_ALREADY);
-    let other = here.beside();
-    let (down, up) = both(&DOWN, &UP, &here, &other);
-    for run in [&down, &up] {
-        assert!(matches!(code(run), 0 | 1 | 75), "{run}");
-        let told: serde_json::Value = serde_json::from_str(run.stdout.lines().last().unwrap()).unwrap();
-        let hinted = told["error"]["hints"].as_array().is_some_and(|hints| !hints.is_empty());
-        assert!(code(run) == 0 || hinted, "it says what to do next: {run}");
+#[ignore = "takes a minute: `cargo xtask test` runs it"]
+fn a_command_that_lost_its_lock_and_its_successor_converge() {
+    for (start, command) in [
+        (&NOTHING, &UP[..]),
+        (&UP_ALREADY, &PASSWORD[..]),
+        (&UP_ALREADY, &KEY[..]),
+    ] {
+        let (points, wanted) = undisturbed(start, command);
+        let moments = calls(&points);
+        let stood_back = AtomicU64::new(0);
+        at_each(&moments, 8, |point| {
+            let when = format!("{command:?} twice, at {}", points[point]);
+            let (machine, runs, _) = between(command, command, start, point, 600);
+            for run in runs {
+                assert!(matches!(code(&run), 0 | 75), "{when}: {run}");
+                stood_back.fetch_add(u64::from(code(&run) == 75), Ordering::Relaxed);
+            }
+            // A rotation that stood back has not rotated: nothing is to be done again.
+            if command == UP {
+                let again = machine.run(command, None);
+                assert!(again.status.success(), "{when}: {again}");
+            }
+            one_of_each_works(&machine);
+            same(&final_state(&machine), &wanted, &when);
+        });
+        figure(
+            &format!("{}, whose lock was lost", command.join(" ")),
+            &moments,
+            stood_back,
+        );
     }
-    let last = here.run(&DOWN, None);
-    assert!(last.status.success(), "{last}\nbefore: {down}\n{up}");
-    same(&final_state(&here), &final_state(&undisturbed), "up during down");
+}
+
+#[test]
+fn what_a_dead_command_on_another_machine_left_is_taken_over_in_time() {
+    let here = Machine::from(&NOTHING);
+    let other = here.beside();
+    let died = here.run(&UP, Some(Cut::Step(12)));
+    assert_eq!(died.status.signal(), Some(9), "{died}");
+    let early = other.run(&UP, None);
+    assert_eq!(code(&early), 75, "{early}");
+    here.outside.change(|world| world.aws.silent = 179);
+    assert_eq!(code(&other.run(&UP, None)), 75);
+    here.outside.change(|world| world.aws.silent = 180);
+    let down = other.run(&DOWN, None);
+    assert!(down.status.success(), "{down}");
+    assert!(
+        down.stdout.contains("taken over from a command that is gone since 20"),
+        "{down}"
+    );
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn document(run: &Finished) -> Value {
 }
 
 /// Calls `check` with each of `points`, several at the same time.
-fn at_each(points: &[usize], at_once: usize, check: impl Fn(usize) + Sync) {
+pub(crate) fn at_each(points: &[usize], at_once: usize, check: impl Fn(usize) + Sync) {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..at_once {
@@ -34,7 +34,7 @@ fn at_each(points: &[usize], at_once: usize, check: impl Fn(usize) + Sync) {
 }
 
 /// The calls of an undisturbed run and what it ends in.
-fn undisturbed(start: &Start, arguments: &[&str]) -> (Vec<String>, Value) {
+pub(crate) fn undisturbed(start: &Start, arguments: &[&str]) -> (Vec<String>, Value) {
     let machine = Machine::from(start);
     let run = machine.run(arguments, None);
     assert!(run.status.success(), "{run}");
@@ -42,7 +42,7 @@ fn undisturbed(start: &Start, arguments: &[&str]) -> (Vec<String>, Value) {
 }
 
 /// The first call of each kind, by number; one that is made for every object of many counts once.
-fn first_of_each_kind(points: &[String]) -> Vec<usize> {
+pub(crate) fn first_of_each_kind(points: &[String]) -> Vec<usize> {
     let kind = |point: &str| match point.split_once("/apis/").or_else(|| point.split_once("/api/")) {
         // Method and plural.
         Some((method, path)) => {

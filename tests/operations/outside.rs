@@ -159,7 +159,7 @@ impl Outside {
 
 fn serve(mut stream: TcpStream, log: &Mutex<Vec<String>>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let (mut line, mut length, mut authorized) = (String::new(), 0, false);
+    let (mut line, mut length, mut authorized, mut target) = (String::new(), 0, false, String::new());
     reader.read_line(&mut line).unwrap();
     loop {
         let mut header = String::new();
@@ -169,6 +169,7 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<String>>) {
             None => break,
             Some(("content-length", value)) => length = value.parse().unwrap(),
             Some(("authorization", _)) => authorized = true,
+            Some(("x-amz-target", value)) => target = value.to_owned(),
             Some(_) => {}
         }
     }
@@ -181,6 +182,14 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<String>>) {
             "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult><Arn>{CALLER}</Arn><UserId>x</UserId><Account>111122223333</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
         );
         (200, "", xml)
+    } else if target == "amazonssm.putparameter" && body.contains("/demo/mfsre/lock") {
+        (200, "", r#"{"Version": 1}"#.to_owned())
+    } else if target.ends_with("parameter") && body.contains("/demo/mfsre/lock") {
+        (
+            400,
+            "ParameterNotFound",
+            r#"{"__type": "ParameterNotFound"}"#.to_owned(),
+        )
     } else if line.contains(" /cluster-versions") {
         (200, "", r#"{"clusterVersions": []}"#.to_owned())
     } else if line.contains(" /clusters/") {

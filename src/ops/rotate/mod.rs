@@ -23,6 +23,7 @@ use self::deploy_key::KeyRotation;
 use self::live::{LiveKey, LivePassword};
 use self::password::PasswordRotation;
 use super::Context;
+use super::lease::TakeLock;
 use super::sandbox::Attach;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::Transport;
@@ -159,7 +160,7 @@ impl Step<Context> for Reach {
 /// Rotates a credential, or finishes the rotation that is pending.
 ///
 /// # Errors
-/// The first step that fails; run again, it continues. A rotation on this machine that is at work already is
+/// The first step that fails; run again, it continues. Where another command is at work on the environment, it is
 /// [`ErrorKind::Locked`].
 pub async fn rotate(context: &mut Context, credential: Credential, options: RotateOptions) -> Result<RotateSummary> {
     let name = context.environment.name.to_string();
@@ -189,10 +190,35 @@ pub async fn rotate(context: &mut Context, credential: Credential, options: Rota
         let message = format!("{message}; continuing");
         context.reporter.report(Event::Note { message });
     }
-    let reach: Steps<Context> = vec![Box::new(Attach), Box::new(Reach)];
-    look(&reach, context, &mut journal).await?;
+    let mut reach: Steps<Context> = vec![Box::new(Attach), Box::new(Reach)];
+    if !options.dry_run {
+        // Whoever takes the environment away meanwhile is the reason why there is no cluster.
+        reach.insert(
+            1,
+            Box::new(TakeLock {
+                command: credential.command(),
+            }),
+        );
+    }
+    let rotated = match look(&reach, context, &mut journal).await {
+        Ok(()) => replace(context, credential, options, &mut journal).await,
+        Err(error) => Err(error),
+    };
+    let mut summary = context.release(rotated).await?;
+    summary.continued = continued;
+    Ok(summary)
+}
+
+/// Replaces the credential, once everything is reached.
+async fn replace(
+    context: &Context,
+    credential: Credential,
+    options: RotateOptions,
+    journal: &mut Option<Journal>,
+) -> Result<RotateSummary> {
+    let name = context.environment.name.to_string();
     let limit = context.options.timeout;
-    let mut summary = match credential {
+    Ok(match credential {
         Credential::ArgocdPassword => {
             let world = LivePassword::reach(context).await?;
             let mut rotation = PasswordRotation::new(&name, &world, limit);
@@ -201,7 +227,7 @@ pub async fn rotate(context: &mut Context, credential: Credential, options: Rota
             let mut summary = summary(credential, found, options);
             if summary.outcome != Outcome::NotDue {
                 let steps = password::steps();
-                (summary.steps, summary.changed) = go(&steps, &mut rotation, &mut journal, context, options).await?;
+                (summary.steps, summary.changed) = go(&steps, &mut rotation, journal, context, options).await?;
             }
             summary
         }
@@ -215,7 +241,7 @@ pub async fn rotate(context: &mut Context, credential: Credential, options: Rota
             if summary.outcome != Outcome::NotDue {
                 summary.former_fingerprint = rotation.current_fingerprint();
                 let steps = deploy_key::steps();
-                (summary.steps, summary.changed) = go(&steps, &mut rotation, &mut journal, context, options).await?;
+                (summary.steps, summary.changed) = go(&steps, &mut rotation, journal, context, options).await?;
                 if summary.outcome == Outcome::Rotated {
                     summary.fingerprint = rotation.new_fingerprint();
                     summary.former_fingerprint = rotation.former_fingerprint();
@@ -223,9 +249,7 @@ pub async fn rotate(context: &mut Context, credential: Credential, options: Rota
             }
             summary
         }
-    };
-    summary.continued = continued;
-    Ok(summary)
+    })
 }
 
 fn summary(credential: Credential, (since, adopted): (Timestamp, bool), options: RotateOptions) -> RotateSummary {
@@ -275,7 +299,7 @@ async fn go<C: Send>(
     Ok((Vec::new(), changed))
 }
 
-/// Performs steps that only look.
+/// Performs the steps that reach what a rotation needs.
 async fn look(steps: &[Box<dyn Step<Context>>], context: &mut Context, journal: &mut Option<Journal>) -> Result<()> {
     let reporter = context.reporter.clone();
     let cancellation = context.cancellation.clone();
@@ -284,6 +308,7 @@ async fn look(steps: &[Box<dyn Step<Context>>], context: &mut Context, journal: 
             .await
             .map(|_| ()),
         None => {
+            // A dry run only looks.
             for step in steps {
                 step.probe(context, Progress::new(reporter.as_ref(), step.id())).await?;
             }

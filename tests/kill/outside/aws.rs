@@ -18,6 +18,8 @@ pub(crate) struct Aws {
     pub(crate) parameters: BTreeMap<String, (String, Vec<String>)>,
     /// Volumes that a controller in the cluster has made.
     pub(crate) volumes: Vec<String>,
+    /// Nothing was put for so many seconds.
+    pub(crate) silent: i64,
 }
 
 #[derive(Clone, Default)]
@@ -227,7 +229,8 @@ impl Aws {
     fn parameter_store(&mut self, action: &str, body: &Value) -> Answer {
         let name = body["Name"].as_str().unwrap_or_default().to_owned();
         let missing = || refuse("ParameterNotFound", "there is no such parameter");
-        let shown = |kind: &str, value: &str, version: usize| json!({ "Name": name, "Type": kind, "Value": value, "Version": version, "LastModifiedDate": Timestamp::now().as_second() });
+        let put = Timestamp::now().as_second() - self.silent;
+        let shown = |kind: &str, value: &str, version: usize| json!({ "Name": name, "Type": kind, "Value": value, "Version": version, "LastModifiedDate": put });
         match action {
             "GetParameter" => match self.parameters.get(&name) {
                 Some((kind, values)) => {

@@ -58,6 +58,15 @@ pub(crate) struct Moment {
     pub(crate) signal: Signal,
 }
 
+/// A caller is held up at a call, so that another one can come in between.
+struct Hold {
+    point: usize,
+    /// Told that it is held.
+    held: std::sync::mpsc::Sender<()>,
+    /// Lets it go on.
+    release: tokio::sync::oneshot::Receiver<()>,
+}
+
 /// A world, and the watch over who calls it.
 #[derive(Default)]
 struct Watched {
@@ -71,6 +80,8 @@ struct Watched {
     trouble: Option<(usize, Trouble)>,
     /// Calls that came to nothing because of it.
     refused: u64,
+    /// The point at which the caller is held up.
+    hold: Option<Hold>,
     caller: Option<Pid>,
     /// The caller is dead: what it has sent has no effect any more.
     dead: bool,
@@ -196,6 +207,35 @@ impl Outside {
         self.lock().trouble = Some((point, trouble));
     }
 
+    /// Runs `meanwhile` while the next caller waits before its call number `point`, or the next one; says whether it came to that.
+    pub(crate) fn between<T>(
+        &self,
+        point: usize,
+        caller: impl FnOnce() -> T + Send,
+        meanwhile: impl FnOnce(),
+    ) -> (T, bool)
+    where
+        T: Send,
+    {
+        let (held, is_held) = std::sync::mpsc::channel();
+        let (go, release) = tokio::sync::oneshot::channel();
+        self.lock().hold = Some(Hold { point, held, release });
+        std::thread::scope(|scope| {
+            let caller = scope.spawn(|| {
+                let finished = caller();
+                // Whoever waits for a call that was not made is told so.
+                self.lock().hold = None;
+                finished
+            });
+            let came = is_held.recv().is_ok();
+            if came {
+                meanwhile();
+            }
+            let _ = go.send(());
+            (caller.join().unwrap(), came)
+        })
+    }
+
     /// How many calls of the last caller came to nothing because of the trouble.
     pub(crate) fn refused(&self) -> u64 {
         self.lock().refused
@@ -251,6 +291,16 @@ async fn connection(mut stream: TcpStream, watched: Arc<Mutex<Watched>>, place: 
     let Ok(length) = stream.peek(&mut head).await else {
         return;
     };
+    let hold = {
+        let mut watched = watched.lock().unwrap();
+        let point = watched.points.len();
+        // Calls that are made at the same time come in another order each time.
+        watched.hold.take_if(|hold| hold.point <= point)
+    };
+    if let Some(hold) = hold {
+        let _ = hold.held.send(());
+        let _ = hold.release.await;
+    }
     if head[..length].starts_with(b"program ") {
         program(stream, &watched).await;
     } else if head[..length].windows(13).any(|w| w == b"/portforward?") {
