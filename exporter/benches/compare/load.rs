@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::outside;
+
 /// What came of a run.
 pub(crate) struct Outcome {
     pub(crate) answers: usize,
@@ -32,11 +34,7 @@ pub(crate) fn run(address: SocketAddr, paths: &[String], connections: usize, tim
         .map(|path| format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").into_bytes())
         .collect();
     let requests: &'static [Vec<u8>] = requests.leak();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    outside::run(async move {
         let began = Instant::now();
         let end = began + time;
         let clients: Vec<_> = (0..connections)
@@ -106,25 +104,27 @@ async fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) {
     }
 }
 
-/// The body of one answer with a length.
+/// The body of an answer with 200.
 pub(crate) fn get(address: SocketAddr, path: &str) -> String {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    let (head, body) = ask(address, path);
+    assert!(head.contains(" 200 "), "{head}\n{body}");
+    body
+}
+
+/// Head and body of an answer.
+fn ask(address: SocketAddr, path: &str) -> (String, String) {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let answer = outside::run(async move {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(" 200 "), "{head}\n{body}");
-        if head.to_lowercase().contains("transfer-encoding: chunked") {
-            return unchunked(body);
-        }
-        body.to_owned()
-    })
+        answer
+    });
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let chunked = head.to_lowercase().contains("transfer-encoding: chunked");
+    let body = if chunked { unchunked(body) } else { body.to_owned() };
+    (head.to_owned(), body)
 }
 
 fn unchunked(mut body: &str) -> String {
@@ -140,7 +140,7 @@ fn unchunked(mut body: &str) -> String {
 /// Waits until a path is answered with 200.
 pub(crate) fn wait_for(address: SocketAddr, path: &str) {
     let end = Instant::now() + Duration::from_secs(30);
-    while std::panic::catch_unwind(|| get(address, path)).is_err() {
+    while !ask(address, path).0.contains(" 200 ") {
         assert!(Instant::now() < end, "{path} is never answered with 200");
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -6,13 +6,14 @@
 //! ```
 //!
 //! The exporter under test has the first core that this process may use, and nothing else has it; targets and load
-//! generator share the last one. Without `--exporter` it is the one that Cargo has just built; docs/exporter.md tells how to
+//! generator are one thread on the last one. Without `--exporter` it is the one that Cargo has just built; docs/exporter.md tells how to
 //! build the one of the image. Without `--json-exporter` that is built by Go from the module that pins it.
 
 // A benchmark prints, and ends where something is not as it should be.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod load;
+mod outside;
 mod program;
 mod target;
 

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::outside;
+
 /// Starts one that lives as long as the process.
 pub(crate) fn start(document: &str) -> SocketAddr {
     let answer: &'static [u8] = format!(
@@ -14,23 +16,18 @@ pub(crate) fn start(document: &str) -> SocketAddr {
     )
     .leak()
     .as_bytes();
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build()
-            .unwrap();
-        runtime.block_on(async move {
-            let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
-            sender.send(listener.local_addr().unwrap()).unwrap();
+    outside::run(async move {
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        outside::start(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 stream.set_nodelay(true).unwrap();
                 tokio::spawn(serve(stream, answer));
             }
         });
-    });
-    receiver.recv().unwrap()
+        address
+    })
 }
 
 async fn serve(mut stream: TcpStream, answer: &[u8]) {

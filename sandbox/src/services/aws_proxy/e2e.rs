@@ -390,6 +390,15 @@ async fn tags_that_change_later() {
         )
         .await;
     assert!(!described().await.contains("<key>team</key>"));
+    let delete = format!("Action=DeleteLaunchTemplate&Version=2016-11-15&LaunchTemplateId={id}");
+    assert_eq!(proxy.query("ec2", &delete).await.status, 200);
+    let again = proxy.query("ec2", &delete).await;
+    assert_eq!(again.status, 400);
+    assert!(
+        again.body.contains("<Code>InvalidLaunchTemplateId.NotFound</Code>"),
+        "{}",
+        again.body
+    );
 }
 
 #[tokio::test]

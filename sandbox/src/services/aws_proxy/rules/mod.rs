@@ -3,7 +3,7 @@
 mod catalog;
 mod creation_tags;
 mod ec2_flow_logs;
-mod ec2_launch_template_tags;
+mod ec2_launch_templates;
 mod ec2_network_interfaces;
 mod ec2_security_group_ports;
 mod eks_addon_versions;
@@ -45,7 +45,7 @@ pub(super) struct Rule {
 
 const RULES: &[Rule] = &[
     ec2_flow_logs::RULE,
-    ec2_launch_template_tags::RULE,
+    ec2_launch_templates::RULE,
     ec2_network_interfaces::RULE,
     ec2_security_group_ports::RULE,
     eks_addon_versions::RULE,

@@ -6,11 +6,16 @@ use crate::services::http::UpstreamError;
 use crate::services::xml;
 
 pub(super) const RULE: Rule = Rule {
-    name: "ec2_launch_template_tags",
+    name: "ec2_launch_templates",
     service: "ec2",
-    operations: &["CreateLaunchTemplate", "DescribeLaunchTemplates"],
+    operations: &[
+        "CreateLaunchTemplate",
+        "DescribeLaunchTemplates",
+        "DeleteLaunchTemplate",
+    ],
     reason: "the emulator keeps the tags of a launch template where neither CreateTags and DeleteTags nor tag filters reach \
-             them, and returns those of the creation for ever",
+             them, and returns those of the creation for ever; of a template that is gone it says so with another code than \
+             EC2, which a client that asks again takes for a failure",
     apply,
 };
 
@@ -19,10 +24,10 @@ const ID: (&str, &str) = ("<launchTemplateId>", "</launchTemplateId>");
 
 fn apply(context: &Context, request: Request) -> Outcome<'_> {
     Box::pin(async move {
-        if request.call.operation == "CreateLaunchTemplate" {
-            create(context, request).await
-        } else {
-            describe(context, request).await
+        match request.call.operation.as_str() {
+            "CreateLaunchTemplate" => create(context, request).await,
+            "DeleteLaunchTemplate" => delete(context, request).await,
+            _ => describe(context, request).await,
         }
     })
 }
@@ -31,6 +36,17 @@ fn apply(context: &Context, request: Request) -> Outcome<'_> {
 async fn create(context: &Context, request: Request) -> Result<Answer, UpstreamError> {
     let answer = context.ask(request.clone()).await?;
     creation_tags::lay_on(context, &request, answer, "launch-template", "launchTemplateId").await
+}
+
+/// Says with EC2's code that the template is gone.
+async fn delete(context: &Context, request: Request) -> Result<Answer, UpstreamError> {
+    let answer = context.ask(request).await?;
+    let text = String::from_utf8_lossy(&answer.body);
+    let told = text.replace(
+        "InvalidLaunchTemplateId.NotFoundException",
+        "InvalidLaunchTemplateId.NotFound",
+    );
+    Ok(answer.with_body(told))
 }
 
 /// Replaces the tags of every template by those that DescribeTags knows.
