@@ -114,6 +114,7 @@ mod built {
                 "WORKDIR" => {
                     assert_eq!(text, "/build");
                     stage = workspace.clone();
+                    fs::create_dir_all(&stage).unwrap();
                 }
                 "ENV" => {
                     let (key, value) = text.split_once('=').unwrap();
