@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::aws::Aws;
 use crate::process::eventually;
 use crate::project::{ENVIRONMENT, Project};
+use crate::report;
 use crate::tools::{opentofu, terraform};
 
 const BUCKET: &str = "mfsre-e2e-states";
@@ -62,11 +63,7 @@ fn opentofu_and_s3_carry_an_environment_from_up_to_down() {
         error.contains("is still in s3://") && error.contains("mfsre backend migrate sandbox"),
         "{error}"
     );
-    let moved = project.run(&["backend", "migrate", ENVIRONMENT, "--yes"]);
-    assert_eq!(
-        (&moved.exit(0)["moved"], &moved.exit(0)["resources"]),
-        (&true.into(), &resources.into())
-    );
+    moved_although_it_is_killed(&project, resources);
     nothing_changes(&project, &[]);
 
     // Another machine, on which the environment file is still the old one.
@@ -141,6 +138,28 @@ fn resources(state: &str) -> u64 {
         .iter()
         .map(|r| r["instances"].as_array().unwrap().len() as u64)
         .sum()
+}
+
+/// A move that is killed in each of its steps, and then left to end.
+fn moved_although_it_is_killed(project: &Project, resources: u64) {
+    const MOVE: [&str; 4] = ["backend", "migrate", ENVIRONMENT, "--yes"];
+    let steps = ["source", "target", "backup", "copy", "check", "leave"];
+    for step in steps {
+        let mut running = project.start(&MOVE);
+        running.wait_for(step, |event| event["event"] == "step_started" && event["step"] == step);
+        running.kill().expect_killed();
+    }
+    let moved = project.run(&MOVE);
+    assert_eq!(moved.exit(0)["resources"], resources, "{moved}");
+    report::figure(
+        "kill",
+        "backend migrate, real processes",
+        &[
+            ("points", steps.len() as u64),
+            ("killed", steps.len() as u64),
+            ("converged", 1),
+        ],
+    );
 }
 
 /// What Terraform leaves when the backend is away at the end of an apply.

@@ -20,11 +20,12 @@ use crate::policy;
 use crate::process::eventually;
 use crate::project::{ENVIRONMENT, Finished, Project};
 use crate::report;
-use crate::tools::RUNTIME;
+use crate::tools::{RUNTIME, terraform};
 
 const KEY: &str = "/sandbox/argocd/deploy-key";
 const PENDING: &str = "/sandbox/argocd/deploy-key/pending";
 const SECRET: &str = "sandbox/argocd";
+const BUCKET: &str = "mfsre-e2e-rotation";
 
 struct Rotation<'a> {
     project: &'a Project,
@@ -40,8 +41,18 @@ struct Rotation<'a> {
 #[ignore = "brings up a platform: `cargo xtask test` runs it"]
 fn both_credentials_are_replaced_while_they_are_in_use() {
     let project = Project::new();
+    // With its state in S3, as an environment on which a pipeline works has it.
+    let shipped = std::fs::read_to_string(project.root().join("environments/sandbox.yaml")).unwrap();
+    let terraform = terraform().display();
+    let settings = format!("{shipped}\nterraform:\n  program: {terraform}\nbackend:\n  type: s3\n  bucket: {BUCKET}\n");
+    project.write("environments/sandbox.yaml", &settings);
     project.run(&["up", ENVIRONMENT]).exit(0);
     let status = project.status().exit(0).clone();
+    let state = Aws::of(&status).s3(&format!("/{BUCKET}/sandbox/terraform.tfstate"));
+    assert!(
+        state.is_some_and(|state| state.contains("aws_eks_cluster")),
+        "it is in the bucket"
+    );
     let kubeconfig = project.folder().join("kubeconfig");
     project.text(&["kubeconfig", ENVIRONMENT, "--file", kubeconfig.to_str().unwrap()]);
     let rotation = Rotation {
