@@ -15,6 +15,8 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 
 use super::Context;
 use crate::aws::{Aws, Note};
@@ -29,6 +31,8 @@ const RENEWAL: Duration = Duration::from_secs(30);
 const ABANDONED: Duration = Duration::from_secs(180);
 /// So long before others may take it for dead, a holder that could not say a word looks whether they have.
 const MARGIN: Duration = Duration::from_secs(30);
+/// How long giving it back may take: nobody who wants to stop waits for a network that is gone.
+const FAREWELL: Duration = Duration::from_secs(10);
 /// How often taking it is tried, where its holder changes meanwhile.
 const ATTEMPTS: u32 = 3;
 
@@ -87,10 +91,14 @@ impl Holder {
     }
 }
 
-/// The run of GitHub Actions that this is a part of
-/// (<https://docs.github.com/en/actions/reference/workflows-and-actions/variables>).
+/// The address of the pipeline's run that this is a part of
+/// (<https://docs.github.com/en/actions/reference/workflows-and-actions/variables>,
+/// <https://docs.gitlab.com/ci/variables/predefined_variables/>).
 fn run_of_pipeline() -> Option<String> {
     let variable = |name: &str| std::env::var(name).ok();
+    if let Some(job) = variable("CI_JOB_URL") {
+        return Some(job);
+    }
     Some(format!(
         "{}/{}/actions/runs/{}",
         variable("GITHUB_SERVER_URL")?,
@@ -130,7 +138,8 @@ pub(super) struct Lease {
     store: Arc<dyn Store>,
     holder: Holder,
     lost: Arc<AtomicBool>,
-    renewing: tokio::task::JoinHandle<()>,
+    done: Arc<Notify>,
+    renewing: JoinHandle<()>,
 }
 
 impl Drop for Lease {
@@ -180,13 +189,17 @@ impl Lease {
     }
 
     fn keep(store: Arc<dyn Store>, holder: Holder, renewed: Timestamp, cancellation: Cancellation) -> Self {
-        let lost = Arc::new(AtomicBool::new(false));
-        let renewing = renew(store.clone(), holder.clone(), renewed, lost.clone(), cancellation);
+        let (lost, done) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
+        let renewing = {
+            let (store, holder, lost, done) = (store.clone(), holder.clone(), lost.clone(), done.clone());
+            tokio::spawn(async move { renew(store.as_ref(), &holder, renewed, &lost, &done, &cancellation).await })
+        };
         Self {
             store,
             holder,
             lost,
-            renewing: tokio::spawn(renewing),
+            done,
+            renewing,
         }
     }
 
@@ -194,8 +207,10 @@ impl Lease {
     ///
     /// # Errors
     /// [`ErrorKind::Locked`] where somebody else had taken it over; or AWS cannot be asked.
-    async fn give_back(self) -> Result<()> {
-        self.renewing.abort();
+    async fn give_back(mut self) -> Result<()> {
+        // Nothing is put any more after it was removed.
+        self.done.notify_one();
+        let _ = (&mut self.renewing).await;
         if self.lost.load(Ordering::Relaxed) {
             return Err(Error::new(ErrorKind::Locked, "another mfsre has taken over the lock")
                 .cause(format!(
@@ -217,17 +232,21 @@ fn is_over(since: Timestamp, limit: Duration, now: Timestamp) -> bool {
     Duration::try_from(now.duration_since(since)).unwrap_or_default() >= limit
 }
 
-/// Renews the lock until it is lost. Time is that of the store's clock, which also goes on while this machine sleeps.
+/// Renews the lock until it is done or lost. Time is that of the store's clock, which also goes on while this machine sleeps.
 async fn renew(
-    store: Arc<dyn Store>,
-    holder: Holder,
+    store: &dyn Store,
+    holder: &Holder,
     mut renewed: Timestamp,
-    lost: Arc<AtomicBool>,
-    cancellation: Cancellation,
+    lost: &AtomicBool,
+    done: &Notify,
+    cancellation: &Cancellation,
 ) {
     let text = holder.text();
     loop {
-        store.pause(RENEWAL).await;
+        tokio::select! {
+            () = store.pause(RENEWAL) => {}
+            () = done.notified() => return,
+        }
         if is_over(renewed, ABANDONED - MARGIN, store.now()) {
             match store.read().await {
                 Ok(Some(note)) if holder.wrote(&note) => {}
@@ -361,7 +380,10 @@ impl Context {
         let Some(lease) = self.lease.take() else {
             return outcome;
         };
-        match lease.give_back().await {
+        let given_back = tokio::time::timeout(FAREWELL, lease.give_back())
+            .await
+            .unwrap_or_else(|_| Err(Error::failed(format!("no answer for {}", human_duration(FAREWELL)))));
+        match given_back {
             Ok(()) => outcome,
             Err(error) if error.kind == ErrorKind::Locked => outcome.map_err(|_| error),
             Err(error) => {

@@ -18,6 +18,7 @@
 //! | kind | subject | figures |
 //! |---|---|---|
 //! | `kill` | the operation and how it was killed | `points`, `killed`, `converged` |
+//! | `together` | what begins while what is held up at a call | `moments`, `stood back` |
 //! | `faults` | whose calls fail | `faults`, `calls`, `scenarios`, `retried`, `told` |
 //! | `canaries` | where they were planted | `canaries`, `forms`, `places`, `found` |
 //! | `rotations` | the credential | `rotations`, `fetches` or `logins`, `failed` |

@@ -221,8 +221,12 @@ impl Operation {
                 &[("points", points), ("killed", killed), ("converged", converged)],
             );
             // Calls that are made at the same time come in another order each time, so the last one may be one fewer; the other
-            // signals can come too late.
-            let least = if *kind == "SIGKILL" { points - points / 20 } else { 1 };
+            // signals can come too late, and on a busy machine most of them do.
+            let least = if *kind == "SIGKILL" {
+                points - points / 20
+            } else {
+                points / 4
+            };
             assert!(killed >= least, "{subject}: {killed} of {points} cut it off");
         }
     }

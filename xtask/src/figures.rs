@@ -17,11 +17,12 @@ const FAST: [&str; 6] = [
     "kubernetes_faults",
 ];
 /// Those of the end-to-end tier, by the beginning of their names.
-const END_TO_END: [&str; 4] = ["interruptions", "rotation", "story", "teardown"];
+const END_TO_END: [&str; 5] = ["backends", "interruptions", "rotation", "story", "teardown"];
 
 /// The tables of the report, with their headings; `tests/common/report.rs` tells what each counts.
-const KINDS: [(&str, &str); 5] = [
+const KINDS: [(&str, &str); 6] = [
     ("kill", "Operations killed"),
+    ("together", "Two machines at once"),
     ("faults", "Faults from outside"),
     ("canaries", "Secrets looked for"),
     ("rotations", "Rotations in use"),
