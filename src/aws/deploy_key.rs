@@ -102,32 +102,12 @@ impl Aws {
     /// # Errors
     /// The call failed.
     pub async fn former_keys(&self, private_name: &str, environment: &str) -> Result<Vec<DeployKey>, AwsError> {
-        const CALL: Call = Call::GetParameterHistory;
-        let mut keys = Vec::new();
-        let mut next = None;
-        loop {
-            let request = self
-                .ssm
-                .get_parameter_history()
-                .name(private_name)
-                .with_decryption(true);
-            let answer = request.set_next_token(next).send().await.map_err(AwsError::of(CALL));
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(error) if error.is("ParameterNotFound") => return Ok(keys),
-                Err(error) => return Err(error),
-            };
-            for version in answer.parameters.unwrap_or_default() {
-                // A version that holds something else never was a deploy key.
-                if let Ok(key) = DeployKey::parse(version.value.unwrap_or_default().into(), environment) {
-                    keys.push(key);
-                }
-            }
-            next = answer.next_token;
-            if next.is_none() {
-                return Ok(keys);
-            }
-        }
+        let versions = self.history(private_name).await?;
+        // A version that holds something else never was a deploy key.
+        Ok(versions
+            .into_iter()
+            .filter_map(|version| DeployKey::parse(version.value.unwrap_or_default().into(), environment).ok())
+            .collect())
     }
 
     /// A new key in the parameter `pending_name`; where somebody made one first, that one.

@@ -1,9 +1,18 @@
 //! Parameters of the Parameter Store.
 
-use aws_sdk_ssm::types::{Parameter, ParameterType, Tag};
+use std::time::Duration;
+
+use aws_sdk_ssm::primitives::DateTime;
+use aws_sdk_ssm::types::{Parameter, ParameterHistory, ParameterType, Tag};
 use jiff::Timestamp;
 
 use super::{Aws, AwsError, Call};
+
+/// How long after its removal a parameter's name may be refused to a new one: AWS asks for 30 seconds
+/// (<https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_DeleteParameter.html>).
+const NAME_IS_FREE: Duration = Duration::from_secs(40);
+/// Pause between two tries until then.
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// What removing something came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +38,11 @@ pub struct Note {
 
 /// When the parameter's version was put.
 pub(super) fn modified(parameter: &Parameter) -> Timestamp {
-    parameter
-        .last_modified_date()
-        .and_then(|date| Timestamp::from_second(date.secs()).ok())
+    timestamp(parameter.last_modified_date())
+}
+
+fn timestamp(date: Option<&DateTime>) -> Timestamp {
+    date.and_then(|date| Timestamp::from_second(date.secs()).ok())
         .unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
@@ -60,26 +71,34 @@ impl Aws {
         overwrite: bool,
         environment: &str,
     ) -> Result<i64, AwsError> {
-        let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
-        let mut request = self
-            .ssm
-            .put_parameter()
-            .name(name)
-            .value(value)
-            .r#type(kind)
-            .overwrite(overwrite);
+        let mut tags = Vec::new();
         // AWS takes tags only with a parameter that is new.
         if !overwrite {
             for (key, value) in [("mfsre:environment", environment), ("mfsre:managed-by", "mfsre")] {
-                let tag = tag(key, value).map_err(|e| AwsError::new(Call::PutParameter, None, e.to_string()))?;
-                request = request.tags(tag);
+                let tag = Tag::builder().key(key).value(value).build();
+                tags.push(tag.map_err(|e| AwsError::new(Call::PutParameter, None, e.to_string()))?);
             }
         }
-        request
-            .send()
-            .await
-            .map_err(AwsError::of(Call::PutParameter))
-            .map(|answer| answer.version())
+        let end = tokio::time::Instant::now() + NAME_IS_FREE;
+        loop {
+            let put = self
+                .ssm
+                .put_parameter()
+                .name(name)
+                .value(value)
+                .r#type(kind.clone())
+                .overwrite(overwrite)
+                .set_tags((!tags.is_empty()).then(|| tags.clone()))
+                .send()
+                .await
+                .map_err(AwsError::of(Call::PutParameter));
+            match put {
+                Err(error) if error.is("TooManyUpdates") && tokio::time::Instant::now() < end => {
+                    tokio::time::sleep(SETTLING).await;
+                }
+                put => return put.map(|answer| answer.version()),
+            }
+        }
     }
 
     /// Removes a parameter.
@@ -111,6 +130,43 @@ impl Aws {
             put: modified(&parameter),
             text: parameter.value.unwrap_or_default(),
         }))
+    }
+
+    /// The versions of the note in the parameter `name` that AWS remembers, 100 at most, the oldest first.
+    ///
+    /// # Errors
+    /// The call failed.
+    pub async fn former_notes(&self, name: &str) -> Result<Vec<Note>, AwsError> {
+        let versions = self.history(name).await?;
+        Ok(versions
+            .into_iter()
+            .map(|version| Note {
+                version: version.version(),
+                put: timestamp(version.last_modified_date()),
+                text: version.value.unwrap_or_default(),
+            })
+            .collect())
+    }
+
+    /// The versions of a parameter that AWS remembers, the oldest first.
+    pub(super) async fn history(&self, name: &str) -> Result<Vec<ParameterHistory>, AwsError> {
+        const CALL: Call = Call::GetParameterHistory;
+        let mut versions = Vec::new();
+        let mut next = None;
+        loop {
+            let request = self.ssm.get_parameter_history().name(name).with_decryption(true);
+            let answer = request.set_next_token(next).send().await.map_err(AwsError::of(CALL));
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(error) if error.is("ParameterNotFound") => return Ok(versions),
+                Err(error) => return Err(error),
+            };
+            versions.extend(answer.parameters.unwrap_or_default());
+            next = answer.next_token;
+            if next.is_none() {
+                return Ok(versions);
+            }
+        }
     }
 
     /// Puts a note into the new parameter `name`; says whether it was new. Of two who try, AWS lets one.

@@ -123,7 +123,8 @@ pub async fn down(context: &mut Context, agreed: bool) -> Result<DownSummary> {
     let reporter = context.reporter.clone();
     let cancellation = context.cancellation.clone();
     let changed = perform(&steps, context, &mut journal, reporter.as_ref(), &cancellation).await;
-    let changed = context.release(changed).await?;
+    let gone = changed.is_ok();
+    let changed = context.release(changed, gone).await?;
     // What was in a cluster that is gone is gone; the sandbox's control plane outlives its cluster.
     let cluster = if sandbox {
         std::mem::take(&mut context.kept)

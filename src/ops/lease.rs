@@ -1,14 +1,17 @@
-//! One environment's lock for every machine: a parameter of the Parameter Store that names the command at work.
+//! One environment's lock for every machine: a parameter of the Parameter Store that names the command at work, or nobody.
 //!
-//! AWS creates a parameter once, so of two machines one gets it. Its holder puts it anew every [`RENEWAL`]; one that was
-//! not renewed for [`ABANDONED`] belongs to a command that died, and is taken over. So it never needs a human.
+//! AWS counts the versions of a parameter, so of two who write at the same time one gets the next version, and has the lock.
+//! Its holder writes anew every [`RENEWAL`]; one that was silent for [`ABANDONED`] belongs to a command that died, and is
+//! taken over. So it never needs a human. It is kept between commands, since AWS wants 30 seconds between the removal of a
+//! parameter and a new one of the same name
+//! (<https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_DeleteParameter.html>).
 
 #[cfg(test)]
 mod tests;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -23,23 +26,23 @@ use crate::aws::{Aws, Note};
 use crate::error::{Error, ErrorKind, Result};
 use crate::machine::{boot, host, user};
 use crate::model::human_duration;
-use crate::workflow::{Cancellation, Event, Probe, Progress, Ran, Step, StepFuture};
+use crate::workflow::{Cancellation, Event, Probe, Progress, Ran, Reporter, Step, StepFuture};
 
 /// How often the holder says that it is at work.
 const RENEWAL: Duration = Duration::from_secs(30);
 /// Silent for so long, a holder is taken for dead.
 const ABANDONED: Duration = Duration::from_secs(180);
-/// So long before others may take it for dead, a holder that could not say a word looks whether they have.
+/// So long before others may take it for dead, a holder looks before it writes. A renewal takes no longer either.
 const MARGIN: Duration = Duration::from_secs(30);
-/// How long giving it back may take: nobody who wants to stop waits for a network that is gone.
+/// How long somebody who wants to stop waits for an answer about the lock.
 const FAREWELL: Duration = Duration::from_secs(10);
-/// How often taking it is tried, where its holder changes meanwhile.
-const ATTEMPTS: u32 = 3;
 
 /// Where the lock lies; each method is one call.
 trait Store: Send + Sync + 'static {
     /// The lock, where there is one.
     fn read(&self) -> BoxFuture<'_, Result<Option<Note>>>;
+    /// Its versions that are remembered, the oldest first.
+    fn history(&self) -> BoxFuture<'_, Result<Vec<Note>>>;
     /// Makes it, where there is none; says whether it was made.
     fn create<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<bool>>;
     /// Writes it, whoever holds it; returns its version.
@@ -52,6 +55,9 @@ trait Store: Send + Sync + 'static {
     fn pause(&self, duration: Duration) -> BoxFuture<'_, ()>;
 }
 
+/// What a lock says when nobody holds it; a parameter cannot be empty.
+const FREE: &str = "free";
+
 /// Who holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Holder {
@@ -63,21 +69,29 @@ struct Holder {
     at: String,
     /// Since when.
     since: Timestamp,
+    /// Identifies the run.
+    run: String,
     /// Identifies the machine since its last start and the project on it. A second command there is kept out by the
     /// file lock, which its dead predecessor has not got.
     place: String,
+    /// Whether it only tries to get the lock. Who tries in vain stands over the holder until that is put right.
+    trying: bool,
 }
 
 impl Holder {
     fn new(command: String, private: &Path, since: Timestamp) -> Self {
-        let private = private.canonicalize().unwrap_or_else(|_| private.to_owned());
-        let place = format!("{} {} {}", boot(), host(), private.display());
+        let lock = std::fs::metadata(private.join("lock"));
+        let file = lock.map_or_else(|_| String::new(), |file| format!("{} {}", file.dev(), file.ino()));
+        let place = format!("{} {} {} {file}", boot(), host(), private.display());
+        let hash = |text: &str| hex::encode(Sha256::digest(text));
         Self {
             command,
             user: user(),
             at: run_of_pipeline().unwrap_or_else(host),
             since,
-            place: hex::encode(Sha256::digest(place)),
+            run: hash(&format!("{place} {} {since}", std::process::id())),
+            place: hash(&place),
+            trying: false,
         }
     }
 
@@ -85,9 +99,32 @@ impl Holder {
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Whether a note was written here.
+    /// The text of one who tries.
+    fn trying(&self) -> String {
+        Self {
+            trying: true,
+            ..self.clone()
+        }
+        .text()
+    }
+
+    fn of(note: &Note) -> Option<Self> {
+        serde_json::from_str(&note.text).ok()
+    }
+
+    /// Whether this very run has written a note.
     fn wrote(&self, note: &Note) -> bool {
-        serde_json::from_str::<Self>(&note.text).is_ok_and(|other| other.place == self.place)
+        Self::of(note).is_some_and(|other| other.run == self.run)
+    }
+
+    /// Whether a command here has written a note, and has died since.
+    fn is_here(&self, note: &Note) -> bool {
+        Self::of(note).is_some_and(|other| other.place == self.place)
+    }
+
+    /// Whether nobody but this one can be at work.
+    fn may_take(&self, note: &Note, now: Timestamp) -> bool {
+        note.text == FREE || self.is_here(note) || is_over(note.put, ABANDONED, now)
     }
 }
 
@@ -114,8 +151,8 @@ fn held(environment: &str, note: &Note, now: Timestamp) -> Error {
         .put
         .checked_add(jiff::SignedDuration::try_from(ABANDONED).unwrap_or_default())
         .unwrap_or(note.put);
-    let who = match serde_json::from_str::<Holder>(&note.text) {
-        Ok(holder) => format!(
+    let who = match Holder::of(note) {
+        Some(holder) => format!(
             "`mfsre {}` of {} at {} holds the lock since {:.0}, and said so {} ago",
             holder.command,
             holder.user,
@@ -123,7 +160,7 @@ fn held(environment: &str, note: &Note, now: Timestamp) -> Error {
             holder.since,
             human_duration(silent)
         ),
-        Err(_) => format!("somebody holds the lock, and said so {} ago", human_duration(silent)),
+        None => format!("somebody holds the lock, and said so {} ago", human_duration(silent)),
     };
     Error::new(ErrorKind::Locked, format!("another mfsre is at work on {environment}"))
         .cause(who)
@@ -137,9 +174,16 @@ fn held(environment: &str, note: &Note, now: Timestamp) -> Error {
 pub(super) struct Lease {
     store: Arc<dyn Store>,
     holder: Holder,
-    lost: Arc<AtomicBool>,
     done: Arc<Notify>,
-    renewing: JoinHandle<()>,
+    renewing: JoinHandle<Renewed>,
+}
+
+/// What renewing came to.
+enum Renewed {
+    /// It was held until now; when it was last renewed.
+    Held(Timestamp),
+    /// Somebody else has taken it over.
+    Lost,
 }
 
 impl Drop for Lease {
@@ -159,72 +203,83 @@ impl Lease {
         environment: &str,
         cancellation: Cancellation,
     ) -> Result<(Self, Option<Note>)> {
-        let text = holder.text();
-        let busy = || Error::new(ErrorKind::Locked, format!("another mfsre is at work on {environment}"));
-        for _ in 0..ATTEMPTS {
-            let began = store.now();
-            if store.create(&text).await? {
-                return Ok((Self::keep(store, holder, began, cancellation), None));
-            }
-            let Some(note) = store.read().await? else {
-                // It was given back just now.
-                continue;
-            };
-            if !holder.wrote(&note) && !is_over(note.put, ABANDONED, store.now()) {
-                return Err(held(environment, &note, store.now()));
-            }
-            let began = store.now();
-            // Of two who take it over at the same time, one gets the next version. What the other has written, the next
-            // renewal writes over.
-            if store.overwrite(&text).await? == note.version + 1 {
-                return Ok((Self::keep(store, holder, began, cancellation), Some(note)));
-            }
-            return Err(busy()
-                .cause("it has just taken over the lock of one that had died")
-                .hint("wait until it is done"));
-        }
-        Err(busy()
-            .cause("its lock comes and goes")
-            .hint("run the same command again"))
-    }
-
-    fn keep(store: Arc<dyn Store>, holder: Holder, renewed: Timestamp, cancellation: Cancellation) -> Self {
-        let (lost, done) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
-        let renewing = {
-            let (store, holder, lost, done) = (store.clone(), holder.clone(), lost.clone(), done.clone());
-            tokio::spawn(async move { renew(store.as_ref(), &holder, renewed, &lost, &done, &cancellation).await })
+        let found = if store.create(&holder.trying()).await? {
+            None
+        } else {
+            store.read().await?
         };
-        Self {
+        if let Some(note) = &found {
+            // One that died here while it tried may have done so in vain.
+            let standing = if holder.is_here(note) && Holder::of(note).is_some_and(|dead| dead.trying) {
+                let history = store.history().await?;
+                history.into_iter().rfind(|note| !holder.is_here(note))
+            } else {
+                Some(note.clone())
+            };
+            if let Some(standing) = standing.filter(|note| !holder.may_take(note, store.now())) {
+                return Err(held(environment, &standing, store.now()));
+            }
+            let version = store.overwrite(&holder.trying()).await?;
+            if version != note.version + 1
+                && let Some(first) = first_after(note, &store.history().await?)
+                && !holder.wrote(&first)
+            {
+                // What this one has written stands over what the other one wrote.
+                store.overwrite(&first.text).await?;
+                return Err(held(environment, &first, store.now()));
+            }
+        }
+        let began = store.now();
+        let version = store.overwrite(&holder.text()).await?;
+        let done = Arc::new(Notify::new());
+        let renewing = {
+            let (store, holder, done) = (store.clone(), holder.clone(), done.clone());
+            tokio::spawn(async move { renew(store.as_ref(), &holder, (began, version), &done, &cancellation).await })
+        };
+        let lease = Self {
             store,
             holder,
-            lost,
             done,
             renewing,
-        }
+        };
+        Ok((lease, found.filter(|note| note.text != FREE)))
     }
 
-    /// Gives it back.
+    /// Gives it back, or removes it where the environment is gone.
     ///
     /// # Errors
     /// [`ErrorKind::Locked`] where somebody else had taken it over; or AWS cannot be asked.
-    async fn give_back(mut self) -> Result<()> {
-        // Nothing is put any more after it was removed.
+    async fn give_back(mut self, remove: bool) -> Result<()> {
+        // Nothing is put any more after this.
         self.done.notify_one();
-        let _ = (&mut self.renewing).await;
-        if self.lost.load(Ordering::Relaxed) {
-            return Err(Error::new(ErrorKind::Locked, "another mfsre has taken over the lock")
+        let lost = || {
+            Error::new(ErrorKind::Locked, "another mfsre has taken over the lock")
                 .cause(format!(
                     "this one could not renew it on AWS for more than {}",
                     human_duration(ABANDONED - MARGIN)
                 ))
-                .hint("see that this machine reaches AWS, and run the same command again"));
+                .hint("see that this machine reaches AWS, and run the same command again")
+        };
+        let Ok(Renewed::Held(renewed)) = (&mut self.renewing).await else {
+            return Err(lost());
+        };
+        if is_over(renewed, ABANDONED - MARGIN, self.store.now()) {
+            let note = self.store.read().await?;
+            if !note.is_some_and(|note| self.holder.wrote(&note)) {
+                return Err(lost());
+            }
         }
-        let note = self.store.read().await?;
-        if note.is_some_and(|note| self.holder.wrote(&note)) {
-            self.store.remove().await?;
+        if remove {
+            return self.store.remove().await;
         }
-        Ok(())
+        self.store.overwrite(FREE).await.map(|_| ())
     }
+}
+
+/// The first version after `note`, in the order of the versions; also of a lock that was removed and made again since.
+fn first_after(note: &Note, history: &[Note]) -> Option<Note> {
+    let after = history.iter().find(|other| other.version > note.version);
+    after.or(history.first()).cloned()
 }
 
 /// Whether `limit` has gone by since `since`.
@@ -232,36 +287,48 @@ fn is_over(since: Timestamp, limit: Duration, now: Timestamp) -> bool {
     Duration::try_from(now.duration_since(since)).unwrap_or_default() >= limit
 }
 
-/// Renews the lock until it is done or lost. Time is that of the store's clock, which also goes on while this machine sleeps.
+/// Renews the lock, which was written last at a time and as a version, until it is done or lost. Time is that of the store's
+/// clock, which also goes on while this machine sleeps.
 async fn renew(
     store: &dyn Store,
     holder: &Holder,
-    mut renewed: Timestamp,
-    lost: &AtomicBool,
+    (mut renewed, mut version): (Timestamp, i64),
     done: &Notify,
     cancellation: &Cancellation,
-) {
+) -> Renewed {
     let text = holder.text();
     loop {
         tokio::select! {
             () = store.pause(RENEWAL) => {}
-            () = done.notified() => return,
+            () = done.notified() => return Renewed::Held(renewed),
         }
-        if is_over(renewed, ABANDONED - MARGIN, store.now()) {
-            match store.read().await {
-                Ok(Some(note)) if holder.wrote(&note) => {}
-                Ok(_) => {
-                    lost.store(true, Ordering::Relaxed);
-                    cancellation.cancel();
-                    return;
+        let began = store.now();
+        let renewal = async {
+            // Others may have taken it for dead by now.
+            if is_over(renewed, ABANDONED - MARGIN, began) {
+                let note = store.read().await?;
+                if !note.is_some_and(|note| holder.wrote(&note)) {
+                    return Ok(None);
                 }
-                Err(_) => continue,
             }
-        }
-        let now = store.now();
-        // What hinders it, hinders the work too, and is told there.
-        if store.overwrite(&text).await.is_ok() {
-            renewed = now;
+            store.overwrite(&text).await.map(Some)
+        };
+        let put = tokio::select! {
+            put = renewal => put,
+            () = store.pause(MARGIN) => continue,
+        };
+        match put {
+            // Within its time nobody else can have got it: who wrote between has tried in vain, or it was this one's own
+            // call, which was answered late and made again.
+            Ok(Some(now)) if now == version + 1 || !is_over(renewed, ABANDONED, store.now()) => {
+                (renewed, version) = (began, now);
+            }
+            Ok(_) => {
+                cancellation.cancel();
+                return Renewed::Lost;
+            }
+            // What hinders it, hinders the work too, and is told there.
+            Err(_) => {}
         }
     }
 }
@@ -285,8 +352,7 @@ impl AtWork {
         let aws = context.aws()?;
         let note = aws.note(&context.environment.names.lock).await?;
         let note = note.filter(|note| !is_over(note.put, ABANDONED, aws.now()));
-        let holder = note.and_then(|note| serde_json::from_str::<Holder>(&note.text).ok());
-        Ok(holder.map(|holder| Self {
+        Ok(note.as_ref().and_then(Holder::of).map(|holder| Self {
             command: holder.command,
             user: holder.user,
             at: holder.at,
@@ -305,6 +371,10 @@ struct Parameter {
 impl Store for Parameter {
     fn read(&self) -> BoxFuture<'_, Result<Option<Note>>> {
         Box::pin(async { Ok(self.aws.note(&self.name).await?) })
+    }
+
+    fn history(&self) -> BoxFuture<'_, Result<Vec<Note>>> {
+        Box::pin(async { Ok(self.aws.former_notes(&self.name).await?) })
     }
 
     fn create<'a>(&'a self, text: &'a str) -> BoxFuture<'a, Result<bool>> {
@@ -361,7 +431,17 @@ impl Step<Context> for TakeLock {
                 environment: environment.to_owned(),
             };
             let cancellation = context.cancellation.clone();
-            let (lease, abandoned) = Lease::take(Arc::new(store), holder, environment, cancellation).await?;
+            let take = Lease::take(Arc::new(store), holder, environment, cancellation.clone());
+            tokio::pin!(take);
+            // What AWS has been asked for is waited for, so that it can be given back.
+            let taken = tokio::select! {
+                taken = &mut take => taken,
+                () = cancellation.cancelled() => match tokio::time::timeout(FAREWELL, take).await {
+                    Ok(taken) => taken,
+                    Err(_) => return Err(Error::interrupted()),
+                },
+            };
+            let (lease, abandoned) = taken?;
             context.lease = Some(lease);
             Ok(Ran::Unchanged(match abandoned {
                 Some(note) => format!("taken over from a command that is gone since {:.0}", note.put),
@@ -369,34 +449,53 @@ impl Step<Context> for TakeLock {
             }))
         })
     }
+
+    fn droppable(&self) -> bool {
+        false
+    }
 }
 
 impl Context {
-    /// Gives the lock back, where it was taken, and says what came of the work under it.
+    /// Gives the lock back, where it was taken, and says what came of the work under it. Where the environment is gone
+    /// for good, the lock goes too.
     ///
     /// # Errors
-    /// That of the work; [`ErrorKind::Locked`] where it ended because the lock was lost.
-    pub(super) async fn release<T>(&mut self, outcome: Result<T>) -> Result<T> {
+    /// That of the work; [`ErrorKind::Locked`] where it was stopped because the lock was lost.
+    pub(super) async fn release<T>(&mut self, outcome: Result<T>, gone: bool) -> Result<T> {
         let Some(lease) = self.lease.take() else {
             return outcome;
         };
-        let given_back = tokio::time::timeout(FAREWELL, lease.give_back())
+        let given_back = tokio::time::timeout(FAREWELL, lease.give_back(gone))
             .await
             .unwrap_or_else(|_| Err(Error::failed(format!("no answer for {}", human_duration(FAREWELL)))));
-        match given_back {
-            Ok(()) => outcome,
-            Err(error) if error.kind == ErrorKind::Locked => outcome.map_err(|_| error),
-            Err(error) => {
-                self.reporter.report(Event::Note {
-                    message: format!(
-                        "the lock of {} could not be given back and ends by itself within {}: {}",
-                        self.environment.name,
-                        human_duration(ABANDONED),
-                        error.in_a_line()
-                    ),
-                });
-                outcome
-            }
+        conclude(outcome, given_back, &self.environment.name, self.reporter.as_ref())
+    }
+}
+
+/// What is told in the end of the work, and of the lock under which it was done.
+fn conclude<T>(
+    outcome: Result<T>,
+    given_back: Result<()>,
+    environment: &impl std::fmt::Display,
+    reporter: &dyn Reporter,
+) -> Result<T> {
+    let Err(error) = given_back else {
+        return outcome;
+    };
+    match outcome {
+        Err(stopped) if stopped.kind == ErrorKind::Interrupted && error.kind == ErrorKind::Locked => Err(error),
+        outcome => {
+            let message = if error.kind == ErrorKind::Locked {
+                error.in_a_line()
+            } else {
+                format!(
+                    "the lock of {environment} could not be given back and ends by itself within {}: {}",
+                    human_duration(ABANDONED),
+                    error.in_a_line()
+                )
+            };
+            reporter.report(Event::Warning { message });
+            outcome
         }
     }
 }

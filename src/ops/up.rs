@@ -104,7 +104,7 @@ pub async fn up(context: &mut Context, agreed: bool) -> Result<UpSummary> {
     let reporter = context.reporter.clone();
     let cancellation = context.cancellation.clone();
     let changed = perform(&steps, context, &mut journal, reporter.as_ref(), &cancellation).await;
-    let changed = context.release(changed).await?;
+    let changed = context.release(changed, false).await?;
     let kubeconfig = write_kubeconfig(context)?;
     let argocd_pages = match &context.sandbox {
         // Only what was seen is told.

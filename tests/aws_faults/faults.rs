@@ -1,6 +1,6 @@
 //! Faults x calls.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -357,6 +357,27 @@ async fn an_aws_that_is_not_there_is_told() {
         let text = make(&aws, call).await.unwrap_err().text();
         assert!(text.contains("failed") && text.contains("check the network"), "{text}");
     }
+}
+
+/// As after a removal, for half a minute.
+#[tokio::test]
+async fn a_parameter_whose_name_is_not_free_yet_is_put_a_little_later() {
+    let (healthy, refused) = (healthy(), AtomicBool::new(false));
+    let fake = FakeAws::start(move |seen| {
+        if seen.action() == "ssm:PutParameter" && !refused.swap(true, Ordering::Relaxed) {
+            return error(seen, 400, "TooManyUpdates", "Please retry in a while");
+        }
+        healthy(seen)
+    })
+    .await;
+    let aws = connect(&fake, "eu-settling-1", Duration::from_secs(20)).await;
+    assert!(aws.create_note("/demo/mfsre/lock", "free", "demo").await.unwrap());
+    let puts = fake
+        .seen()
+        .iter()
+        .filter(|seen| seen.action() == "ssm:PutParameter")
+        .count();
+    assert_eq!(puts, 2);
 }
 
 /// Nothing that a cluster takes can be signed by a wrong clock; what AWS answers puts it right.

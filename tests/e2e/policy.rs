@@ -67,9 +67,10 @@ fn s3_action(operation: &str) -> Option<String> {
     let (method, path) = operation.split_once(' ')?;
     path.trim_matches('/').split_once('/')?;
     let verb = match method {
+        "GET" | "HEAD" => "Get",
         "PUT" => "Put",
         "DELETE" => "Delete",
-        _ => "Get",
+        other => panic!("{other} {path}: which action is it?"),
     };
     Some(format!("s3:{verb}Object"))
 }

@@ -12,6 +12,7 @@ use crate::trouble::{at_each, first_of_each_kind, undisturbed};
 use crate::{DOWN, NOTHING, UP, UP_ALREADY, report, same};
 
 const PASSWORD: [&str; 3] = ["rotate", "argocd-password", ENVIRONMENT];
+const STATUS: [&str; 2] = ["status", ENVIRONMENT];
 const KEY: [&str; 3] = ["rotate", "deploy-key", ENVIRONMENT];
 
 fn code(run: &Finished) -> i32 {
@@ -93,7 +94,8 @@ fn pairs() -> [(&'static Start, &'static [&'static str], &'static [&'static str]
 fn one_after_the_other(start: &Start, commands: [&[&str]; 2]) -> Value {
     let machine = Machine::from(start);
     for command in commands {
-        machine.run(command, None);
+        let run = machine.run(command, None);
+        assert!(run.status.success(), "{run}");
     }
     final_state(&machine)
 }
@@ -108,10 +110,11 @@ fn stands_back(first: &[&str], second: &Finished) {
     }
 }
 
-/// When the lock is had.
+/// When the lock is had: after the second of the calls that put it.
 fn locked(points: &[String]) -> usize {
-    let is_put = |point: &String| point == "AmazonSSM.PutParameter, done";
-    points.iter().position(is_put).unwrap() + 1
+    let puts = points.iter().enumerate();
+    let mut puts = puts.filter(|(_, point)| *point == "AmazonSSM.PutParameter, done");
+    puts.nth(1).unwrap().0 + 1
 }
 
 /// The first call of each kind, by number.
@@ -139,6 +142,21 @@ fn on_two_machines_the_second_is_told_who_is_at_work_since_when() {
 }
 
 #[test]
+fn status_shows_who_is_at_work() {
+    let (points, _) = undisturbed(&UP_ALREADY, &DOWN);
+    let (machine, [_, status], waited) = between(&DOWN, &STATUS, &UP_ALREADY, locked(&points), 0);
+    let document: Value = serde_json::from_str(&status.stdout).unwrap();
+    let at_work = &document["at_work"];
+    assert!(
+        waited && at_work["command"] == "down demo" && at_work["user"] == "alice",
+        "{status}"
+    );
+    assert!(at_work["since"].as_str().unwrap().ends_with('Z'), "{status}");
+    let after: Value = serde_json::from_str(&machine.run(&STATUS, None).stdout).unwrap();
+    assert_eq!(after["at_work"], Value::Null);
+}
+
+#[test]
 #[ignore = "takes minutes: `cargo xtask test` runs it"]
 fn on_two_machines_it_does_not_matter_when_the_second_begins() {
     for (start, first, second) in pairs() {
@@ -154,7 +172,8 @@ fn on_two_machines_it_does_not_matter_when_the_second_begins() {
             if waited {
                 stands_back(first, &two);
                 stood_back.fetch_add(1, Ordering::Relaxed);
-                machine.run(second, None);
+                let again = machine.run(second, None);
+                assert!(again.status.success(), "{when}: {again}");
             }
             same(&final_state(&machine), &wanted, &when);
         });
@@ -217,7 +236,7 @@ fn what_a_dead_command_on_another_machine_left_is_taken_over_in_time() {
     assert_eq!(died.status.signal(), Some(9), "{died}");
     let early = other.run(&UP, None);
     assert_eq!(code(&early), 75, "{early}");
-    here.outside.change(|world| world.aws.silent = 179);
+    here.outside.change(|world| world.aws.silent = 170);
     assert_eq!(code(&other.run(&UP, None)), 75);
     here.outside.change(|world| world.aws.silent = 180);
     let down = other.run(&DOWN, None);

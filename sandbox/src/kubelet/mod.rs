@@ -23,7 +23,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use url::Url;
 
 use self::addresses::Addresses;
@@ -81,18 +81,20 @@ pub(crate) fn log(path: &Path) -> Result<JsonLines, Error> {
     })
 }
 
-/// Works until the shutdown. The processes are the launcher's to end, like all others.
-pub(crate) async fn run(agent: Agent, argo_cd: ArgoCd, stopping: Shutdown) {
+/// Starts the work, which goes on until the shutdown. The processes are the launcher's to end, like all others.
+pub(crate) fn start(agent: Agent, argo_cd: ArgoCd, stopping: Shutdown) -> JoinHandle<()> {
     let agent = Arc::new(agent);
     agent.launcher.board().part("kubelet", |part| {
         part.pid = Some(std::process::id());
         part.health = Health::Healthy;
         part.ready_after_ms = Some(0);
     });
-    tokio::join!(
-        argocd::run(Arc::clone(&agent), argo_cd, stopping.clone()),
-        pods(agent, stopping)
-    );
+    tokio::spawn(async move {
+        tokio::join!(
+            argocd::run(Arc::clone(&agent), argo_cd, stopping.clone()),
+            pods(agent, stopping)
+        );
+    })
 }
 
 /// Gives each pod a task of its own, and tells it how the pod changes.

@@ -197,7 +197,7 @@ impl Start<'_> {
             proxy,
             log: kubelet::log(&self.layout.log("kubelet"))?,
         };
-        Ok((servers, tokio::spawn(kubelet::run(agent, argo_cd, self.stopping))))
+        Ok((servers, kubelet::start(agent, argo_cd, self.stopping)))
     }
 
     /// The one program that is not started again: everything that it knows is in its memory, and an AWS in which all is

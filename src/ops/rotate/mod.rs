@@ -192,19 +192,15 @@ pub async fn rotate(context: &mut Context, credential: Credential, options: Rota
     }
     let mut reach: Steps<Context> = vec![Box::new(Attach), Box::new(Reach)];
     if !options.dry_run {
-        // Whoever takes the environment away meanwhile is the reason why there is no cluster.
-        reach.insert(
-            1,
-            Box::new(TakeLock {
-                command: credential.command(),
-            }),
-        );
+        reach.push(Box::new(TakeLock {
+            command: credential.command(),
+        }));
     }
     let rotated = match look(&reach, context, &mut journal).await {
         Ok(()) => replace(context, credential, options, &mut journal).await,
         Err(error) => Err(error),
     };
-    let mut summary = context.release(rotated).await?;
+    let mut summary = context.release(rotated, false).await?;
     summary.continued = continued;
     Ok(summary)
 }
