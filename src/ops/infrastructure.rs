@@ -539,7 +539,8 @@ impl Bar {
             }
             TerraformEvent::ApplyComplete { hook } => {
                 self.at_work.remove(&hook.resource.addr);
-                self.done += 1;
+                // What is only read is no change, and was not counted as one.
+                self.done += u64::from(hook.action != "read");
             }
             TerraformEvent::ApplyErrored { hook } => {
                 self.at_work.remove(&hook.resource.addr);

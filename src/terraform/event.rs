@@ -66,6 +66,9 @@ pub struct Change {
 pub struct Hook {
     /// The resource.
     pub resource: Resource,
+    /// `create`, `update`, `delete` or `read`.
+    #[serde(default)]
+    pub action: String,
     /// Seconds since it began.
     #[serde(default)]
     pub elapsed_seconds: f64,

@@ -193,7 +193,7 @@ pub(crate) fn render(project: &Path, environment: &str) -> Result<(), String> {
 }
 
 /// Runs the program as it stands in this repository.
-fn mfsre(arguments: &[&str], project: &Path) -> Result<(), String> {
+pub(crate) fn mfsre(arguments: &[&str], project: &Path) -> Result<(), String> {
     cargo(&["build", "--quiet", "--package", "mfsre"])?;
     let program = root().join("target/debug/mfsre");
     execute(command(program).args(arguments).arg(project))

@@ -26,7 +26,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   bench           time rendering
   blueprints [--record] [CLONES]
                   hold what is recorded of modules and providers (tests/blueprints) against their releases: the schema of the
-                  provider that is at hand and, with a folder of clones, the modules' sources, terraform validate and test
+                  provider that is at hand and, with a folder of clones, the modules' sources, terraform validate and test,
+                  and an environment of these modules that is brought up and taken away in the sandbox
 ";
 
 fn main() -> ExitCode {

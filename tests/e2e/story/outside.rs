@@ -143,13 +143,17 @@ impl Story<'_> {
             document["mtime"]
         );
 
-        let parameters = ["/sandbox/argocd/deploy-key", "/sandbox/argocd/deploy-key.pub"];
+        let parameters = [
+            "/sandbox/argocd/deploy-key",
+            "/sandbox/argocd/deploy-key.pub",
+            "/sandbox/mfsre/lock",
+        ];
         assert_eq!(self.aws.parameters(), parameters);
         let kinds = parameters.map(|name| self.aws.parameter(name).unwrap()["Type"].clone());
         assert_eq!(
             kinds,
-            ["SecureString", "String"],
-            "the private part is encrypted, the public one readable"
+            ["SecureString", "String", "String"],
+            "the private part is encrypted, the public one and the lock are readable"
         );
         let private = ssh_key::PrivateKey::from_openssh(self.private_key()).unwrap();
         assert_eq!(private.algorithm(), ssh_key::Algorithm::Ed25519);

@@ -51,7 +51,7 @@ const ABOUT_PROVIDER: &str = "Every argument and attribute of hashicorp/aws that
     `cargo xtask blueprints --record` writes the list, and adds a version once its schema has all of it, none of it deprecated.";
 
 /// With `clones`, a folder with a clone of each module's repository, everything is done: copies of the modules, the facts,
-/// `terraform validate` and `terraform test` of eks-blueprints. Without it, only the provider's schema is looked at.
+/// `terraform validate` and `terraform test` of eks-blueprints, and its life in the sandbox. Without it, only the provider's schema is looked at.
 /// `record` writes the facts instead of comparing them.
 pub(crate) fn run(clones: Option<&Path>, record: bool) -> Result<(), String> {
     let scratch = root().join("target/blueprints");
@@ -77,7 +77,26 @@ pub(crate) fn run(clones: Option<&Path>, record: bool) -> Result<(), String> {
     terraform(&project, &["validate", "-no-color"])?;
     terraform(&project, &["test", "-no-color"])?;
     // The same range of versions has to do for the built-in blueprint: this is where a provider of the other major is.
-    provider(&project, &texts, record)
+    provider(&project, &texts, record)?;
+    in_the_sandbox(&scratch.join("sandbox"))
+}
+
+/// Brings an environment of the copies up in the sandbox, sees that a plan changes nothing then, and takes it away.
+fn in_the_sandbox(project: &Path) -> Result<(), String> {
+    let _ = std::fs::remove_dir_all(project);
+    std::fs::create_dir_all(project).map_err(|e| format!("cannot create {}: {e}", project.display()))?;
+    let mfsre = |arguments: &[&str]| crate::lint::mfsre(&[arguments, &["--project"]].concat(), project);
+    mfsre(&["init", "--environment", "sandbox"])?;
+    let path = project.join("environments/sandbox.yaml");
+    let shipped = std::fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    write(
+        &path,
+        &format!("{shipped}\nblueprint: eks-blueprints\nmirrors: {{modules: ../modules}}\n"),
+    )?;
+    // Whatever came of it, nothing is left running.
+    let up = mfsre(&["up", "sandbox"]).and_then(|()| mfsre(&["plan", "sandbox", "--detailed-exitcode"]));
+    let down = mfsre(&["down", "sandbox"]);
+    up.and(down)
 }
 
 /// A project with an environment `demo` on the blueprint, rendered.

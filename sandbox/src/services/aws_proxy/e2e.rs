@@ -403,6 +403,48 @@ async fn tags_that_change_later() {
 
 #[tokio::test]
 #[ignore = "starts the AWS emulator: `cargo xtask test` runs it"]
+async fn an_add_on_has_its_pod_identity_associations_and_takes_them_along() {
+    let (_emulator, proxy) = start().await;
+    create_cluster(&proxy).await;
+    let associations = async || {
+        let path = "/clusters/demo/pod-identity-associations";
+        proxy.eks("GET", path, &Value::Null).await.json()["associations"].take()
+    };
+    let role = |name: &str| format!("arn:aws:iam::000000000000:role/{name}");
+    let cni = json!({ "addonName": "vpc-cni", "podIdentityAssociations": [
+        { "serviceAccount": "aws-node", "roleArn": role("one") },
+    ] });
+    let created = proxy.eks("POST", "/clusters/demo/addons", &cni).await.json();
+    let arns = &created["addon"]["podIdentityAssociations"];
+    assert_eq!(arns.as_array().map(Vec::len), Some(1), "{created}");
+    let found = associations().await;
+    assert_eq!(
+        (
+            &found[0]["associationArn"],
+            &found[0]["namespace"],
+            &found[0]["serviceAccount"]
+        ),
+        (&arns[0], &json!("kube-system"), &json!("aws-node"))
+    );
+    let described = proxy
+        .eks("GET", "/clusters/demo/addons/vpc-cni", &Value::Null)
+        .await
+        .json();
+    assert_eq!(&described["addon"]["podIdentityAssociations"], arns);
+    let change = json!({ "podIdentityAssociations": [{ "serviceAccount": "aws-node", "roleArn": role("two") }] });
+    let update = proxy
+        .eks("POST", "/clusters/demo/addons/vpc-cni/update", &change)
+        .await
+        .json();
+    assert_eq!(update["update"]["status"], "Successful", "{update}");
+    assert_eq!(associations().await.as_array().map(Vec::len), Some(1));
+    let deleted = proxy.eks("DELETE", "/clusters/demo/addons/vpc-cni", &Value::Null).await;
+    assert_eq!(deleted.status, 200, "{}", deleted.body);
+    assert_eq!(associations().await, json!([]));
+}
+
+#[tokio::test]
+#[ignore = "starts the AWS emulator: `cargo xtask test` runs it"]
 async fn a_load_balancer_keeps_its_subnet_and_its_group_until_its_interfaces_are_gone() {
     let (_emulator, proxy) = start().await;
     let ec2 = async |form: &str| proxy.query("ec2", &format!("{form}&Version=2016-11-15")).await;

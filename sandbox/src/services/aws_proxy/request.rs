@@ -93,12 +93,17 @@ impl Request {
 
     /// A GET of another path by the same caller.
     pub(super) fn get(&self, segments: &[&str]) -> Self {
-        let mut request = self.clone().with_body(Bytes::new());
+        self.to(Method::GET, segments, Bytes::new())
+    }
+
+    /// A request about another path by the same caller.
+    pub(super) fn to(&self, method: Method, segments: &[&str], body: impl Into<Bytes>) -> Self {
+        let mut request = self.clone().with_body(body);
         let path: String = segments
             .iter()
             .map(|segment| format!("/{}", uri_encode(segment)))
             .collect();
-        request.parts.method = Method::GET;
+        request.parts.method = method;
         // Percent-encoded segments always make a path.
         request.parts.uri = path.parse().unwrap_or_default();
         request

@@ -2,6 +2,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+use super::eks_addons;
 use super::eks_nodegroup;
 use super::eks_tags;
 use super::eks_updates::{self, UpdateKind};
@@ -85,6 +86,7 @@ async fn delete(context: &Context, request: Request) -> Result<Answer, UpstreamE
     if answer.status.is_success() {
         context.memory.forget(&key(&region, &name));
         eks_nodegroup::forget_all(context, &region, &name);
+        eks_addons::forget_all(context, &region, &name);
         eks_updates::forget_all(context, &region, &name);
         eks_tags::forget_all(context, &region, &name);
     }

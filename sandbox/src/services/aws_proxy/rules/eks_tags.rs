@@ -14,8 +14,6 @@ pub(super) const RULE: Rule = Rule {
         "TagResource",
         "UntagResource",
         "ListTagsForResource",
-        "CreateAddon",
-        "DescribeAddon",
         "CreateAccessEntry",
         "DescribeAccessEntry",
         "UpdateAccessEntry",

@@ -11,12 +11,7 @@ use crate::services::http::UpstreamError;
 pub(super) const RULE: Rule = Rule {
     name: "eks_updates",
     service: "eks",
-    operations: &[
-        "DescribeUpdate",
-        "ListUpdates",
-        "UpdateAddon",
-        "AssociateEncryptionConfig",
-    ],
+    operations: &["DescribeUpdate", "ListUpdates", "AssociateEncryptionConfig"],
     reason: "the emulator gives out ids of updates and has no route to ask after one, which every change waits for",
     apply,
 };
@@ -77,7 +72,7 @@ async fn list(context: &Context, request: Request) -> Result<Answer, UpstreamErr
 }
 
 /// Passes the call on and records the update in its answer.
-async fn remember(context: &Context, request: Request) -> Result<Answer, UpstreamError> {
+pub(super) async fn remember(context: &Context, request: Request) -> Result<Answer, UpstreamError> {
     let (region, cluster) = (request.call.region.clone(), request.segment(1));
     let answer = context.ask(request).await?;
     if let Some(body) = answer.success()

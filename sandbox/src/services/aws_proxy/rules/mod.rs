@@ -7,6 +7,7 @@ mod ec2_launch_templates;
 mod ec2_network_interfaces;
 mod ec2_security_group_ports;
 mod eks_addon_versions;
+mod eks_addons;
 mod eks_cluster;
 mod eks_cluster_versions;
 mod eks_nodegroup;
@@ -49,6 +50,7 @@ const RULES: &[Rule] = &[
     ec2_network_interfaces::RULE,
     ec2_security_group_ports::RULE,
     eks_addon_versions::RULE,
+    eks_addons::RULE,
     eks_cluster::RULE,
     eks_cluster_versions::RULE,
     eks_nodegroup::RULE,
