@@ -157,7 +157,7 @@ fn moved_although_it_is_killed(project: &Project, resources: u64) {
         &[
             ("points", steps.len() as u64),
             ("killed", steps.len() as u64),
-            ("converged", 1),
+            ("converged", steps.len() as u64),
         ],
     );
 }
