@@ -211,7 +211,7 @@ impl std::fmt::Display for Ended {
     }
 }
 
-/// Answers who calls, and refuses everything else.
+/// Answers who calls, takes the lock of an environment, and refuses everything else.
 async fn aws() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -221,6 +221,8 @@ async fn aws() -> String {
                 "<GetCallerIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult><Arn>{CALLER}</Arn><UserId>AIDA</UserId><Account>123456789012</Account></GetCallerIdentityResult></GetCallerIdentityResponse>"
             );
             (axum::http::StatusCode::OK, xml)
+        } else if body.contains("/mfsre/lock") {
+            (axum::http::StatusCode::OK, "{\"Version\": 1}".to_owned())
         } else {
             let refusal =
                 "{\"__type\": \"AccessDeniedException\", \"message\": \"there is no more of AWS in this test\"}";
