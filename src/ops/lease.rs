@@ -220,13 +220,15 @@ impl Lease {
                 return Err(held(environment, &standing, store.now()));
             }
             let version = store.overwrite(&holder.trying()).await?;
-            if version != note.version + 1
-                && let Some(first) = first_after(note, &store.history().await?)
-                && !holder.wrote(&first)
-            {
-                // What this one has written stands over what the other one wrote.
-                store.overwrite(&first.text).await?;
-                return Err(held(environment, &first, store.now()));
+            if version != note.version + 1 {
+                let history = store.history().await?;
+                if let Some(first) = first_after(note, &history).filter(|first| !holder.wrote(first)) {
+                    // What this one has written may stand over what the other one wrote.
+                    if history.last().is_some_and(|last| holder.wrote(last)) {
+                        store.overwrite(&first.text).await?;
+                    }
+                    return Err(held(environment, first, store.now()));
+                }
             }
         }
         let began = store.now();
@@ -277,9 +279,9 @@ impl Lease {
 }
 
 /// The first version after `note`, in the order of the versions; also of a lock that was removed and made again since.
-fn first_after(note: &Note, history: &[Note]) -> Option<Note> {
+fn first_after<'h>(note: &Note, history: &'h [Note]) -> Option<&'h Note> {
     let after = history.iter().find(|other| other.version > note.version);
-    after.or(history.first()).cloned()
+    after.or(history.first())
 }
 
 /// Whether `limit` has gone by since `since`.

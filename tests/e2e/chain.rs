@@ -241,10 +241,10 @@ impl<'a> Chain<'a> {
             |_, seen| {
                 assert_eq!(seen.desired, 3, "{seen:?}");
                 // While it starts, it answers no requests, so those are not counted: a third of the rate, for some seconds of
-                // a minute (on a busy machine half of it), and what it had counted since the last poll.
+                // a minute, and what it had counted since the last poll.
                 let metric = seen.metric.unwrap_or_else(|| panic!("there is a metric: {seen:?}"));
                 assert!(metric < rate * 1.08, "a spike: {seen:?}");
-                assert!(metric > rate * 0.75, "a dip: {seen:?}");
+                assert!(metric > rate * 0.8, "a dip: {seen:?}");
             },
         );
         let after = self.project.status();

@@ -8,11 +8,10 @@ use serde_json::Value;
 
 use crate::checks::{final_state, one_of_each_works};
 use crate::machine::{Cut, ENVIRONMENT, Finished, Machine, Start};
-use crate::trouble::{at_each, first_of_each_kind, undisturbed};
+use crate::trouble::{STATUS, at_each, document, first_of_each_kind, undisturbed};
 use crate::{DOWN, NOTHING, UP, UP_ALREADY, report, same};
 
 const PASSWORD: [&str; 3] = ["rotate", "argocd-password", ENVIRONMENT];
-const STATUS: [&str; 2] = ["status", ENVIRONMENT];
 const KEY: [&str; 3] = ["rotate", "deploy-key", ENVIRONMENT];
 
 fn code(run: &Finished) -> i32 {
@@ -145,15 +144,14 @@ fn on_two_machines_the_second_is_told_who_is_at_work_since_when() {
 fn status_shows_who_is_at_work() {
     let (points, _) = undisturbed(&UP_ALREADY, &DOWN);
     let (machine, [_, status], waited) = between(&DOWN, &STATUS, &UP_ALREADY, locked(&points), 0);
-    let document: Value = serde_json::from_str(&status.stdout).unwrap();
-    let at_work = &document["at_work"];
+    let at_work = &document(&status)["at_work"];
     assert!(
         waited && at_work["command"] == "down demo" && at_work["user"] == "alice",
         "{status}"
     );
     assert!(at_work["since"].as_str().unwrap().ends_with('Z'), "{status}");
-    let after: Value = serde_json::from_str(&machine.run(&STATUS, None).stdout).unwrap();
-    assert_eq!(after["at_work"], Value::Null);
+    let after = machine.run(&STATUS, None);
+    assert_eq!(document(&after)["at_work"], Value::Null);
 }
 
 #[test]

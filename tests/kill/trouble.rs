@@ -12,10 +12,10 @@ use crate::machine::{Cut, ENVIRONMENT, Finished, Machine, Start};
 use crate::outside::{Away, Moment, NodeGroup, Trouble};
 use crate::{DOWN, NOTHING, UP, UP_ALREADY, report, same};
 
-const STATUS: [&str; 2] = ["status", ENVIRONMENT];
+pub(crate) const STATUS: [&str; 2] = ["status", ENVIRONMENT];
 
 /// The one document, which is the last line.
-fn document(run: &Finished) -> Value {
+pub(crate) fn document(run: &Finished) -> Value {
     serde_json::from_str(run.stdout.lines().last().unwrap_or_else(|| panic!("{run}"))).unwrap()
 }
 
