@@ -16,7 +16,7 @@ use crate::common::report;
 use crate::http::Answer;
 
 /// Scenarios at the same time.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 256;
 
 /// How a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::process::{cargo_command, root, run as run_command};
+use crate::fast::in_many_threads;
+use crate::process::{Background, cargo_command, root, run as run_command};
+use crate::test::platform_tests;
 
 /// The fast tests that have figures, by test target.
 const FAST: [&str; 6] = [
@@ -16,8 +18,8 @@ const FAST: [&str; 6] = [
     "kill",
     "kubernetes_faults",
 ];
-/// Those of the end-to-end tier, by the beginning of their names.
-const END_TO_END: [&str; 5] = ["backends", "interruptions", "rotation", "story", "teardown"];
+/// Those of the end-to-end tier, by the beginning of their names, in two halves that take about the same time.
+const END_TO_END: [&[&str]; 2] = [&["backends", "interruptions", "story", "teardown"], &["rotation"]];
 
 /// The tables of the report, with their headings; `tests/common/report.rs` tells what each counts.
 const KINDS: [(&str, &str); 6] = [
@@ -49,19 +51,14 @@ pub(crate) fn run(end_to_end: bool) -> Result<(), String> {
     }
     // Some that take long are left out of the fast tier, and count here.
     arguments.extend(["--", "--include-ignored"]);
-    run_command(cargo_command(&arguments).env("MFSRE_REPORT", &folder))?;
+    run_command(in_many_threads(&mut cargo_command(&arguments)).env("MFSRE_REPORT", &folder))?;
     if end_to_end {
-        let mut arguments = vec![
-            "test",
-            "--workspace",
-            "--test",
-            "e2e",
-            "--",
-            "--ignored",
-            "--test-threads=1",
-        ];
-        arguments.extend(["--nocapture"].iter().chain(&END_TO_END));
-        run_command(cargo_command(&arguments).env("MFSRE_REPORT", &folder))?;
+        let [mut some, mut others] = END_TO_END.map(platform_tests);
+        let beside = Background::start(
+            others.env("MFSRE_REPORT", &folder),
+            root().join("target/report-beside.log"),
+        )?;
+        run_command(some.env("MFSRE_REPORT", &folder)).and(beside.finish())?;
     }
     print!("\n{}", tables(&rows(&folder)?));
     Ok(())

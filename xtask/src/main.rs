@@ -7,6 +7,7 @@
 )]
 
 mod blueprints;
+mod fast;
 mod figures;
 mod lint;
 mod process;

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::process::{Background, cargo, cargo_command, root, run as run_command};
 use crate::report::Report;
-use crate::{lint, setup};
+use crate::{fast, lint, setup};
 
 /// The whole workspace each time, and the tests by name: one package alone has other features of its dependencies, and would compile
 /// them again.
@@ -15,7 +15,7 @@ pub(crate) fn run(all: bool) -> Result<(), String> {
     let mut report = Report::default();
     report.part("prerequisites", || setup::terraform().map(|_| ()))?;
     report.part("build", || cargo(&["build", "--workspace", "--all-targets"]))?;
-    report.part("fast tests", || cargo(&["test", "--workspace"]))?;
+    report.part("fast tests", fast::run)?;
     report.part("main-service", || {
         run_command(setup::main_service("pytest")?.args(["--quiet", "--durations=3"]))
     })?;
@@ -56,7 +56,8 @@ fn platforms() -> Result<(), String> {
     others.and(beside.finish())
 }
 
-fn platform_tests(names: &[&str]) -> Command {
+/// Those of the tests that bring up platforms whose names are among `names`.
+pub(crate) fn platform_tests(names: &[&str]) -> Command {
     let how = ["--test", "e2e", "--", "--ignored", "--test-threads=1", "--nocapture"];
     cargo_command(&[&END_TO_END[..], &how, names].concat())
 }

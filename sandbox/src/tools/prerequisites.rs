@@ -27,8 +27,8 @@ pub(crate) async fn check() -> Result<Prerequisites, Error> {
 /// What the user must install before anything can be fetched, built or started; empty where nothing is missing. Python is of
 /// use only in a sandbox.
 pub async fn missing(sandbox: bool) -> Vec<Missing> {
-    let (python, git, ssh) = tokio::join!(python(), git(), ssh());
-    let python = python.err().filter(|_| sandbox);
+    let python = async { if sandbox { python().await.err() } else { None } };
+    let (python, git, ssh) = tokio::join!(python, git(), ssh());
     [python, git.err(), ssh.err()].into_iter().flatten().collect()
 }
 
