@@ -19,6 +19,7 @@ pub mod ops;
 pub mod patience;
 pub mod render;
 pub mod terraform;
+mod text;
 pub mod tfe;
 pub mod ui;
 pub mod workflow;

@@ -5,6 +5,7 @@ use super::Session;
 use crate::error::Result;
 use crate::model::human_duration;
 use crate::ops::{Options, up};
+use crate::text::counted;
 use crate::ui::table;
 
 pub(super) async fn run(session: &Session, name: &str, yes: bool, options: impl FnOnce(&mut Options)) -> Result<u8> {
@@ -32,8 +33,9 @@ pub(super) async fn run(session: &Session, name: &str, yes: bool, options: impl 
         rows.push(vec![
             "created".into(),
             format!(
-                "{} AWS resources, Argo CD, {applications} Applications",
-                summary.created
+                "{}, Argo CD, {}",
+                counted(summary.created, "AWS resource"),
+                counted(applications, "Application")
             ),
         ]);
     }

@@ -8,6 +8,7 @@ use super::{Context, adapter};
 use crate::error::{Error, ErrorKind};
 use crate::kubernetes::ApplicationStatus;
 use crate::model::human_duration;
+use crate::text::counted;
 use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
 /// How often the Applications are looked at.
@@ -102,10 +103,8 @@ async fn refresh(context: &Context, refreshed: &mut BTreeSet<String>) -> Result<
 }
 
 fn summary(applications: &[ApplicationStatus]) -> String {
-    format!(
-        "{} Applications synced and healthy",
-        applications.iter().filter(|a| a.is_ready()).count()
-    )
+    let ready = applications.iter().filter(|a| a.is_ready()).count();
+    format!("{} synced and healthy", counted(ready, "Application"))
 }
 
 fn not_healthy(context: &Context) -> Error {

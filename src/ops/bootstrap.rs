@@ -11,6 +11,7 @@ use super::{Context, pull_secret};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kubernetes::{Applied, Kubernetes, ObjectId};
 use crate::model::contract;
+use crate::text::counted;
 use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
 /// Argo CD's namespace.
@@ -288,9 +289,9 @@ impl Step<Context> for InstallArgoCd {
             }
             kubernetes.forget_kinds().await;
             if changed == 0 {
-                return Ok(Ran::Unchanged(format!("{total} objects")));
+                return Ok(Ran::Unchanged(counted(total, "object")));
             }
-            Ok(Ran::Changed(format!("{total} objects, {changed} changed")))
+            Ok(Ran::Changed(format!("{}, {changed} changed", counted(total, "object"))))
         })
     }
 }

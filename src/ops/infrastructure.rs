@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
 use crate::model::contract::OUTPUTS;
 use crate::model::{ClusterVersion, Invalid, Support, Transport, VersionCalendar, human_duration};
 use crate::terraform::{Destroyed, Flavour, Plan, ProviderMirror, TerraformError, TerraformEvent, Workspace};
+use crate::text::counted;
 use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
 /// What the slowest resources usually take, in minutes, so that a person who waits knows what to expect
@@ -276,6 +277,7 @@ impl Step<Context> for PlanStep {
             progress.say(format!("{} init", context.program()?.flavour.name()));
             context.workspace()?.init(&cancellation).await?;
             if self.destroys() && context.workspace()?.state_list(&cancellation).await?.is_empty() {
+                remove_file(&interruption_mark(context))?;
                 return Ok(Probe::Stands("the state is empty".into()));
             }
             if self.destroys() {
@@ -349,7 +351,7 @@ async fn take_plan(context: &Context, file: &Path) -> Result<Plan> {
     .hint(hint))
 }
 
-/// Stands while the last apply was interrupted and what it cut off has not been looked for.
+/// Stands while the last apply was interrupted and what it cut off has neither been looked for nor removed.
 fn interruption_mark(context: &Context) -> std::path::PathBuf {
     context.private().join("apply.interrupted")
 }
@@ -448,7 +450,7 @@ impl Step<Context> for ApplyStep {
                 let swept = swept.into_inner().unwrap_or_else(PoisonError::into_inner);
                 context.remains.removed.extend(swept);
                 context.created = created;
-                return Ok(Ran::Changed(format!("{total} resources")));
+                return Ok(Ran::Changed(counted(total, "resource")));
             }
             let mut plan = if self.destroy {
                 plan
@@ -486,13 +488,18 @@ impl Step<Context> for ApplyStep {
             };
             let swept = swept.into_inner().unwrap_or_else(PoisonError::into_inner);
             context.remains.removed.extend(swept);
-            if let Err(TerraformError::Interrupted { .. }) = applied {
-                let mark = interruption_mark(context);
-                std::fs::write(&mark, "").or_cannot(|| format!("write {}", mark.display()))?;
+            let mark = interruption_mark(context);
+            if self.destroy {
+                applied?;
+                remove_file(&mark)?;
+            } else {
+                if let Err(TerraformError::Interrupted { .. }) = applied {
+                    std::fs::write(&mark, "").or_cannot(|| format!("write {}", mark.display()))?;
+                }
+                applied?;
             }
-            applied?;
             context.created = created;
-            Ok(Ran::Changed(format!("{total} resources")))
+            Ok(Ran::Changed(counted(total, "resource")))
         })
     }
 }

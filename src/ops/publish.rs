@@ -3,6 +3,7 @@ use std::path::Path;
 use super::Context;
 use crate::error::Error;
 use crate::git::{GitError, GitRepository, Publication};
+use crate::text::counted;
 use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
 /// Lines of a diff that an error shows; the rest is counted.
@@ -54,7 +55,10 @@ impl Step<Context> for Publish {
                     ));
                 }
                 return Err(Error::failed(format!("the branch {branch} of {} does not hold what was rendered", context.environment.argocd_repository_url))
-                    .cause(format!("{} files differ", files.len()))
+                    .cause(match files.len() {
+ 1 => "1 file differs".to_owned(),
+ n => format!("{n} files differ"),
+ })
                     .cause(shown)
                     .hint(format!("commit and push {all} yourself:\ngit add {all} && git commit -m 'Render {name}' && git push origin HEAD:{branch}"))
                     .hint(format!("or let mfsre do it with your own git credentials: mfsre up {name} --push")));
@@ -74,7 +78,11 @@ impl Step<Context> for Publish {
                 },
                 pushed => pushed?,
             };
-            let detail = format!("{} files pushed to {branch}, {}", files.len(), short(&commit));
+            let detail = format!(
+                "{} pushed to {branch}, {}",
+                counted(files.len(), "file"),
+                short(&commit)
+            );
             context.revision = Some(commit);
             context.pushed = Some(detail.clone());
             Ok(Ran::Changed(detail))

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::outside::{Moment, Outside, World};
@@ -37,8 +38,17 @@ pub(crate) struct Machine {
 pub(crate) enum Cut {
     /// At a call.
     Call(Moment),
-    /// By SIGKILL, when a step has begun, by its number.
-    Step(usize),
+    /// When a step has begun, by its number.
+    Step(usize, Signal),
+}
+
+impl Cut {
+    pub(crate) fn signal(self) -> Signal {
+        match self {
+            Self::Call(moment) => moment.signal,
+            Self::Step(_, signal) => signal,
+        }
+    }
 }
 
 /// What a run left.
@@ -282,10 +292,10 @@ impl Machine {
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
             if line.contains("\"step_started\"") {
-                if let Some(Cut::Step(number)) = cut
+                if let Some(Cut::Step(number, signal)) = cut
                     && number == steps.len()
                 {
-                    self.outside.kill();
+                    self.outside.kill(signal);
                 }
                 if let Some(began) = told.take() {
                     began.send(()).unwrap();

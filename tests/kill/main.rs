@@ -87,12 +87,21 @@ static COMMITTED: LazyLock<Start> = LazyLock::new(|| {
     machine.into_start()
 });
 
-/// An operation that is killed everywhere.
+/// An operation that is cut off everywhere.
 struct Operation {
     name: &'static str,
     arguments: &'static [&'static str],
     /// How many runs at the same time; more where they wait for a clock.
     at_once: usize,
+}
+
+/// By which signals it is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// SIGKILL at every moment, and the other two at some.
+    Killed,
+    /// SIGINT and SIGTERM at every moment.
+    Interrupted,
 }
 
 /// What came of the cuts of one kind.
@@ -111,11 +120,11 @@ struct Counts {
 }
 
 impl Operation {
-    /// Cuts it off at every moment from the point `first` on, by SIGKILL, and at some by the others; then repeats it.
+    /// Cuts it off at every moment from the point `first` on; then repeats it.
     ///
     /// What is repeated is decided by what a cut has left: the same world, the same files and the same step lead to the same
     /// run, so one run answers for all of them.
-    fn cut_everywhere(&self, start: &Start, first: &str, last: &str, counts: &mut Counts) {
+    fn cut_everywhere(&self, extent: Extent, start: &Start, first: &str, last: &str, counts: &mut Counts) {
         let undisturbed = Machine::from(start);
         let run = undisturbed.run(self.arguments, None);
         assert!(run.status.success(), "{run}");
@@ -126,40 +135,33 @@ impl Operation {
         }
         let at = |name: &str| points.iter().position(|point| point == name);
         let calls = at(first).unwrap_or(0)..at(last).unwrap_or(points.len());
-        let call = |signal| move |point| Cut::Call(Moment { point, signal });
-        let kills = calls.clone().map(call(Signal::KILL));
         let steps = 0..if first.is_empty() { run.steps.len() } else { 0 };
-        let mut cuts: Vec<(&str, Cut)> = kills.chain(steps.map(Cut::Step)).map(|cut| ("SIGKILL", cut)).collect();
-        cuts.extend(
-            calls
-                .clone()
-                .skip(3)
-                .step_by(16)
-                .map(|point| ("SIGINT", call(Signal::INT)(point))),
-        );
-        cuts.extend(
-            calls
-                .skip(11)
-                .step_by(16)
-                .map(|point| ("SIGTERM", call(Signal::TERM)(point))),
-        );
+        let call = |signal| move |point| Cut::Call(Moment { point, signal });
+        let everywhere = |signal: Signal| {
+            let steps = steps.clone().map(move |step| Cut::Step(step, signal));
+            calls.clone().map(call(signal)).chain(steps)
+        };
+        let cuts: Vec<Cut> = match extent {
+            Extent::Killed => {
+                let interrupted = calls.clone().skip(3).step_by(16).map(call(Signal::INT));
+                let terminated = calls.clone().skip(11).step_by(16).map(call(Signal::TERM));
+                everywhere(Signal::KILL).chain(interrupted).chain(terminated).collect()
+            }
+            Extent::Interrupted => everywhere(Signal::INT).chain(everywhere(Signal::TERM)).collect(),
+        };
         let next = AtomicUsize::new(0);
         let worlds = Mutex::new(HashSet::new());
         let (counts, searched) = (Mutex::new(&mut counts.cuts), &counts.searched);
         std::thread::scope(|scope| {
             for _ in 0..self.at_once {
                 scope.spawn(|| {
-                    while let Some((kind, cut)) = cuts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    while let Some(cut) = cuts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let kind = named(cut.signal());
                         let machine = Machine::from(start);
                         let run = machine.run(self.arguments, Some(*cut));
                         let killed = self.check(&machine, *cut, &run, searched);
                         let step = run.steps.last().cloned();
-                        let world = (
-                            *kind,
-                            step,
-                            machine.outside.effects(),
-                            final_state(&machine).to_string(),
-                        );
+                        let world = (kind, step, machine.outside.effects(), final_state(&machine).to_string());
                         if worlds.lock().unwrap().insert(world) {
                             let again = machine.run(self.arguments, None);
                             assert!(
@@ -194,10 +196,7 @@ impl Operation {
 
     /// What holds after every cut; says whether it was one.
     fn check(&self, machine: &Machine, cut: Cut, run: &Finished, searched: &Searched) -> bool {
-        let signal = match cut {
-            Cut::Call(moment) => moment.signal,
-            Cut::Step(_) => Signal::KILL,
-        };
+        let signal = cut.signal();
         // A command that has nothing to wait for does not listen for signals.
         let killed = run.status.signal() == Some(signal.as_raw()) || run.status.code() == Some(130);
         assert!(killed || run.status.success(), "{} {cut:?}: {run}", self.name);
@@ -206,8 +205,12 @@ impl Operation {
         killed
     }
 
-    fn report(&self, counts: &Counts) {
-        counts.searched.report(&format!("{}, cut off everywhere", self.name));
+    fn report(&self, extent: Extent, counts: &Counts) {
+        let how = match extent {
+            Extent::Killed => "killed",
+            Extent::Interrupted => "interrupted",
+        };
+        counts.searched.report(&format!("{}, {how} everywhere", self.name));
         for (kind, count) in &counts.cuts {
             let Count {
                 points,
@@ -215,30 +218,39 @@ impl Operation {
                 converged,
             } = *count;
             let subject = format!("{}, {kind}", self.name);
-            report::figure(
-                "kill",
-                &subject,
-                &[("points", points), ("killed", killed), ("converged", converged)],
-            );
+            let is_kill = *kind == "SIGKILL";
+            if is_kill == (extent == Extent::Killed) {
+                let figures = [("points", points), ("killed", killed), ("converged", converged)];
+                report::figure("kill", &subject, &figures);
+            }
             // Calls that are made at the same time come in another order each time, so the last one may be one fewer; the other
             // signals can come too late, and on a busy machine most of them do.
-            let least = if *kind == "SIGKILL" {
-                points - points / 20
-            } else {
-                points / 4
-            };
+            let least = if is_kill { points - points / 20 } else { points / 4 };
             assert!(killed >= least, "{subject}: {killed} of {points} cut it off");
         }
+    }
+
+    /// Cuts it off everywhere, from one start.
+    fn matrix(&self, extent: Extent, start: &Start) {
+        let mut counts = Counts::default();
+        self.cut_everywhere(extent, start, "", "", &mut counts);
+        self.report(extent, &counts);
+    }
+}
+
+fn named(signal: Signal) -> &'static str {
+    match signal {
+        Signal::KILL => "SIGKILL",
+        Signal::INT => "SIGINT",
+        _ => "SIGTERM",
     }
 }
 
 fn told(cut: Cut, points: &[String]) -> String {
+    let signal = named(cut.signal());
     match cut {
-        Cut::Call(moment) => format!(
-            "point {} ({}) by {:?}",
-            moment.point, points[moment.point], moment.signal
-        ),
-        Cut::Step(step) => format!("the beginning of step {step}"),
+        Cut::Call(Moment { point, .. }) => format!("point {point} ({}) by {signal}", points[point]),
+        Cut::Step(step, _) => format!("the beginning of step {step} by {signal}"),
     }
 }
 
@@ -254,74 +266,95 @@ fn same(found: &Value, wanted: &Value, when: &str) {
     }
 }
 
-/// Cuts an operation off everywhere, from one start.
-fn matrix(operation: &Operation, start: &Start) {
+const UP_OPERATION: Operation = Operation {
+    name: "up",
+    arguments: &UP,
+    at_once: 4,
+};
+
+const DOWN_OPERATION: Operation = Operation {
+    name: "down",
+    arguments: &DOWN,
+    at_once: 6,
+};
+
+const ROTATE_PASSWORD: Operation = Operation {
+    name: "rotate argocd-password",
+    arguments: &["rotate", "argocd-password", ENVIRONMENT],
+    at_once: 16,
+};
+
+const ROTATE_KEY: Operation = Operation {
+    name: "rotate deploy-key",
+    arguments: &["rotate", "deploy-key", ENVIRONMENT],
+    at_once: 48,
+};
+
+const BUMP: Operation = Operation {
+    name: "bump",
+    arguments: &["bump", "main-service", "--image-tag", "v2.0.0", "--commit"],
+    at_once: 4,
+};
+
+fn up(extent: Extent) {
     let mut counts = Counts::default();
-    operation.cut_everywhere(start, "", "", &mut counts);
-    operation.report(&counts);
+    UP_OPERATION.cut_everywhere(extent, &NOTHING, "", IN_THE_CLUSTER, &mut counts);
+    // What comes after is cut off in runs that find the first half done.
+    UP_OPERATION.cut_everywhere(extent, &HALF_UP, IN_THE_CLUSTER, "", &mut counts);
+    UP_OPERATION.report(extent, &counts);
 }
 
 #[test]
 fn up_that_is_killed_anywhere_converges() {
-    let up = Operation {
-        name: "up",
-        arguments: &UP,
-        at_once: 4,
-    };
-    let mut counts = Counts::default();
-    up.cut_everywhere(&NOTHING, "", IN_THE_CLUSTER, &mut counts);
-    // What comes after is cut off in runs that find the first half done.
-    up.cut_everywhere(&HALF_UP, IN_THE_CLUSTER, "", &mut counts);
-    up.report(&counts);
+    up(Extent::Killed);
+}
+
+#[test]
+#[ignore = "takes minutes: `cargo xtask test` runs it"]
+fn up_that_is_interrupted_anywhere_converges() {
+    up(Extent::Interrupted);
 }
 
 #[test]
 fn down_that_is_killed_anywhere_converges() {
-    matrix(
-        &Operation {
-            name: "down",
-            arguments: &DOWN,
-            at_once: 6,
-        },
-        &UP_ALREADY,
-    );
+    DOWN_OPERATION.matrix(Extent::Killed, &UP_ALREADY);
+}
+
+#[test]
+#[ignore = "takes a minute: `cargo xtask test` runs it"]
+fn down_that_is_interrupted_anywhere_converges() {
+    DOWN_OPERATION.matrix(Extent::Interrupted, &UP_ALREADY);
 }
 
 #[test]
 fn a_rotation_of_the_password_that_is_killed_anywhere_converges() {
-    let arguments = &["rotate", "argocd-password", ENVIRONMENT];
-    matrix(
-        &Operation {
-            name: "rotate argocd-password",
-            arguments,
-            at_once: 16,
-        },
-        &UP_ALREADY,
-    );
+    ROTATE_PASSWORD.matrix(Extent::Killed, &UP_ALREADY);
+}
+
+#[test]
+#[ignore = "takes a minute: `cargo xtask test` runs it"]
+fn a_rotation_of_the_password_that_is_interrupted_anywhere_converges() {
+    ROTATE_PASSWORD.matrix(Extent::Interrupted, &UP_ALREADY);
 }
 
 #[test]
 fn a_rotation_of_the_deploy_key_that_is_killed_anywhere_converges() {
-    let arguments = &["rotate", "deploy-key", ENVIRONMENT];
-    matrix(
-        &Operation {
-            name: "rotate deploy-key",
-            arguments,
-            at_once: 48,
-        },
-        &UP_ALREADY,
-    );
+    ROTATE_KEY.matrix(Extent::Killed, &UP_ALREADY);
+}
+
+#[test]
+#[ignore = "takes a minute: `cargo xtask test` runs it"]
+fn a_rotation_of_the_deploy_key_that_is_interrupted_anywhere_converges() {
+    ROTATE_KEY.matrix(Extent::Interrupted, &UP_ALREADY);
 }
 
 #[test]
 fn a_bump_that_is_killed_anywhere_converges() {
-    let arguments = &["bump", "main-service", "--image-tag", "v2.0.0", "--commit"];
-    matrix(
-        &Operation {
-            name: "bump",
-            arguments,
-            at_once: 4,
-        },
-        &COMMITTED,
-    );
+    BUMP.matrix(Extent::Killed, &COMMITTED);
+}
+
+#[test]
+#[ignore = "takes a minute: `cargo xtask test` runs it"]
+fn a_bump_that_is_interrupted_anywhere_converges() {
+    BUMP.matrix(Extent::Interrupted, &COMMITTED);
 }

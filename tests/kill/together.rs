@@ -4,6 +4,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{OnceLock, mpsc};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::checks::{final_state, one_of_each_works};
@@ -230,7 +231,7 @@ fn a_command_that_lost_its_lock_and_its_successor_converge() {
 fn what_a_dead_command_on_another_machine_left_is_taken_over_in_time() {
     let here = Machine::from(&NOTHING);
     let other = here.beside();
-    let died = here.run(&UP, Some(Cut::Step(12)));
+    let died = here.run(&UP, Some(Cut::Step(12, Signal::KILL)));
     assert_eq!(died.status.signal(), Some(9), "{died}");
     let early = other.run(&UP, None);
     assert_eq!(code(&early), 75, "{early}");

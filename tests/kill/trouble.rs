@@ -55,6 +55,28 @@ pub(crate) fn first_of_each_kind(points: &[String]) -> Vec<usize> {
     (0..points.len()).filter(|n| seen.insert(kind(&points[*n]))).collect()
 }
 
+/// What stands on the machine while it is not known what an interrupted apply has cut off.
+const MARK: &str = "project/.mfsre/demo/apply.interrupted";
+
+#[test]
+fn what_was_interrupted_is_forgotten_once_it_is_looked_for_or_removed() {
+    let (points, _) = undisturbed(&NOTHING, &UP);
+    let point = points.iter().position(|point| point == "terraform apply").unwrap();
+    for command in [&UP[..], &DOWN] {
+        let machine = Machine::from(&NOTHING);
+        let moment = Moment {
+            point,
+            signal: Signal::INT,
+        };
+        let interrupted = machine.run(&UP, Some(Cut::Call(moment)));
+        assert_eq!(interrupted.status.code(), Some(130), "{interrupted}");
+        assert!(machine.path(MARK).exists());
+        let run = machine.run(command, None);
+        assert!(run.status.success(), "{run}");
+        assert!(!machine.path(MARK).exists(), "{run}");
+    }
+}
+
 #[test]
 #[ignore = "takes a minute: `cargo xtask test` runs it"]
 fn credentials_that_run_out_in_the_middle_of_up_are_told_and_fresh_ones_go_on() {

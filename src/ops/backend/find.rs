@@ -7,6 +7,7 @@ use crate::config::Backend;
 use crate::error::{Error, ErrorKind, IoContext as _, Result};
 use crate::ops::Context;
 use crate::terraform::State;
+use crate::text::counted;
 use crate::workflow::{Probe, Progress, Step, StepFuture};
 
 /// Finds the state: sets up the root module, and refuses to go on with a state that is not the environment's.
@@ -29,7 +30,7 @@ impl Step<Context> for FindState {
         Box::pin(async move {
             let state = find_state(context, progress).await?;
             let resources = match state {
-                Some(state) if state.resources > 0 => format!("{} resources", state.resources),
+                Some(state) if state.resources > 0 => counted(state.resources, "resource"),
                 _ => "nothing in it yet".into(),
             };
             Ok(Probe::Stands(format!("{}, {resources}", context.environment.backend)))
@@ -110,8 +111,8 @@ async fn left_nothing(context: &Context, former: &Backend, wanted: &Backend, pro
         format!("the state of {name} is still in {former}"),
     )
     .cause(format!(
-        "environments/{name}.yaml says {wanted} now; with that, the {} resources in the state would be created a second time",
-        state.resources
+        "environments/{name}.yaml says {wanted} now; with that, the {} in the state would be created a second time",
+        counted(state.resources, "resource")
     ))
     .hint(format!(
         "move it with `mfsre backend migrate {name}`, or set `backend` back to what it was"

@@ -17,6 +17,7 @@ use crate::config::Backend;
 use crate::error::{Error, ErrorKind, IoContext as _, Result, remove_file};
 use crate::ops::Context;
 use crate::terraform::{Program, State};
+use crate::text::counted;
 use crate::workflow::{Confirm, Journal, Lock, Probe, Progress, Ran, Step, StepFuture, Steps, perform};
 
 /// What `backend migrate` left behind.
@@ -241,8 +242,10 @@ impl Migration<'_> {
         };
         let tell = |name: &str, state: &State| {
             format!(
-                "{name}: {} resources, serial {}, lineage {}",
-                state.resources, state.serial, state.lineage
+                "{name}: {}, serial {}, lineage {}",
+                counted(state.resources, "resource"),
+                state.serial,
+                state.lineage
             )
         };
         Error::new(
@@ -291,8 +294,10 @@ impl Part {
                 m.state = state.filter(|state| !state.is_empty());
                 Probe::Stands(match &m.state {
                     Some(state) => format!(
-                        "{}, {} resources, serial {}",
-                        m.from_name, state.resources, state.serial
+                        "{}, {}, serial {}",
+                        m.from_name,
+                        counted(state.resources, "resource"),
+                        state.serial
                     ),
                     None if m.from_name.is_empty() => "no other place is known on this machine".into(),
                     None => format!("nothing is left in {}", m.from_name),
@@ -302,7 +307,7 @@ impl Part {
                 m.found = m.to.pull().await?;
                 m.copy = m.decide()?;
                 Probe::Stands(match (&m.copy, &m.found) {
-                    (None, Some(found)) => format!("{}, {} resources", m.to_name, found.resources),
+                    (None, Some(found)) => format!("{}, {}", m.to_name, counted(found.resources, "resource")),
                     _ => m.to_name.clone(),
                 })
             }
@@ -325,8 +330,8 @@ impl Part {
                     ))
                     .cause(match &found {
                         Some(found) => format!(
-                            "{} resources, serial {}, lineage {} instead of {}, {}, {}",
-                            found.resources,
+                            "{}, serial {}, lineage {} instead of {}, {}, {}",
+                            counted(found.resources, "resource"),
                             found.serial,
                             found.lineage,
                             state.resources,
@@ -342,8 +347,10 @@ impl Part {
                 }
                 m.found = found;
                 Probe::Stands(format!(
-                    "{} resources, serial {}, lineage {}",
-                    state.resources, state.serial, state.lineage
+                    "{}, serial {}, lineage {}",
+                    counted(state.resources, "resource"),
+                    state.serial,
+                    state.lineage
                 ))
             }
             Self::Leave => match (&m.state, m.in_place) {
@@ -356,9 +363,9 @@ impl Part {
     async fn act(self, m: &mut Migration<'_>) -> Result<String> {
         match self {
             Self::Backup => {
-                let resources = m.state.as_ref().map_or(0, |s| s.resources);
+                let resources = counted(m.state.as_ref().map_or(0, |s| s.resources), "resource");
                 let question = format!(
-                    "move the state of {} ({resources} resources) from {} to {}?",
+                    "move the state of {} ({resources}) from {} to {}?",
                     m.environment, m.from_name, m.to_name
                 );
                 if !m.agreed && !m.confirm.confirm(&question).await? {

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::kubernetes::{ApplicationStatus, Kubernetes, ObjectId};
 use crate::ops::Context;
 use crate::ops::bootstrap::{self, NAMESPACE};
+use crate::text::counted;
 use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
 /// Finds the cluster, without which the next stages have nothing to do.
@@ -160,7 +161,7 @@ impl Step<Context> for StopSelfHealing {
                     result => result?,
                 }
             }
-            Ok(Ran::Changed(format!("{} Applications", healing.len())))
+            Ok(Ran::Changed(counted(healing.len(), "Application")))
         })
     }
 }
@@ -199,7 +200,7 @@ impl Step<Context> for RemoveWorkloads {
             let doomed = applications(context.kubernetes()?, false).await?;
             let doomed: Vec<ObjectId> = doomed.iter().map(|a| Kubernetes::application_id(&a.name)).collect();
             delete(context, &doomed, progress).await?;
-            Ok(Ran::Changed(format!("{} Applications", doomed.len())))
+            Ok(Ran::Changed(counted(doomed.len(), "Application")))
         })
     }
 }
@@ -306,7 +307,11 @@ impl Step<Context> for RemoveCloudObjects {
             delete(context, &objects, progress).await?;
             // A claim is gone before its volume is.
             wait_gone(context, &going, progress).await?;
-            let detail = format!("{} objects, {} volumes", objects.len(), going.len());
+            let detail = format!(
+                "{}, {}",
+                counted(objects.len(), "object"),
+                counted(going.len(), "volume")
+            );
             Ok(if objects.is_empty() && going.is_empty() {
                 Ran::Unchanged(detail)
             } else {
@@ -375,7 +380,7 @@ impl Step<Context> for RemoveAddons {
             let doomed = applications(&kubernetes, true).await?;
             let doomed: Vec<ObjectId> = doomed.iter().map(|a| Kubernetes::application_id(&a.name)).collect();
             delete(context, &doomed, progress).await?;
-            Ok(Ran::Changed(format!("{} Applications", doomed.len())))
+            Ok(Ran::Changed(counted(doomed.len(), "Application")))
         })
     }
 }
@@ -452,7 +457,11 @@ impl Step<Context> for RemoveArgoCd {
                 .collect::<Result<_, _>>()?;
             wait_gone(context, &kinds, progress).await?;
             kubernetes.forget_kinds().await;
-            Ok(Ran::Changed(format!("{removed} objects, {} namespaces", ours.len())))
+            Ok(Ran::Changed(format!(
+                "{}, {}",
+                counted(removed, "object"),
+                counted(ours.len(), "namespace")
+            )))
         })
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::aws::{Attempt, Inventory, Leftover, Resource, Scope};
 use crate::error::Result;
 use crate::ops::Context;
+use crate::text::counted;
 use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
 
 /// Pause between two rounds; AWS takes seconds to minutes to let go of a network interface.
@@ -263,8 +264,7 @@ fn record(context: &mut Context, inventory: &Inventory, waiting: &BTreeMap<Strin
 fn left(context: &Context) -> String {
     match context.remains.left.len() {
         0 => "nothing".into(),
-        1 => "1 thing".into(),
-        n => format!("{n} things"),
+        n => counted(n, "thing"),
     }
 }
 

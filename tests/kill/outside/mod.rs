@@ -241,12 +241,12 @@ impl Outside {
         self.lock().refused
     }
 
-    /// Kills the caller, between two of its calls.
-    pub(crate) fn kill(&self) {
+    /// Sends the caller a signal, between two of its calls.
+    pub(crate) fn kill(&self, signal: Signal) {
         let mut watched = self.lock();
         if let Some(caller) = watched.caller {
-            let _ = kill_process(caller, Signal::KILL);
-            watched.dead = true;
+            let _ = kill_process(caller, signal);
+            watched.dead = signal == Signal::KILL;
         }
     }
 
