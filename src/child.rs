@@ -89,6 +89,24 @@ impl ChildEnvironment {
         environment
     }
 
+    /// For the programs of git hosts, `gh` and `glab`: where they keep their sign-in, and the way to the keyring.
+    #[must_use]
+    pub fn git_host() -> Self {
+        Self::inherited(
+            &[
+                "DBUS_SESSION_BUS_ADDRESS",
+                "XDG_RUNTIME_DIR",
+                "XDG_DATA_HOME",
+                "XDG_STATE_HOME",
+                "GH_CONFIG_DIR",
+                "GH_HOST",
+                "GLAB_CONFIG_DIR",
+                "GITLAB_HOST",
+            ],
+            &[],
+        )
+    }
+
     fn inherited(names: &[&str], prefixes: &[&str]) -> Self {
         let wanted =
             |key: &str| COMMON.contains(&key) || names.contains(&key) || prefixes.iter().any(|p| key.starts_with(p));

@@ -22,5 +22,6 @@ pub mod terraform;
 mod text;
 pub mod tfe;
 pub mod ui;
+mod unfinished;
 pub mod workflow;
 pub mod yaml;

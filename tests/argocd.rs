@@ -290,3 +290,38 @@ async fn without_a_ready_pod_nothing_is_forwarded() {
         "{text}"
     );
 }
+
+#[tokio::test]
+async fn a_disturbance_is_ridden_out_and_one_that_lasts_is_told() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (url, disturbed) = (
+        format!("http://{address}").parse().unwrap(),
+        Arc::new(Mutex::new(2_u32)),
+    );
+    let left = disturbed.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let fails = {
+                let mut left = left.lock().unwrap();
+                let fails = *left > 0;
+                *left = left.saturating_sub(1);
+                fails
+            };
+            if !fails {
+                argo_cd(stream).await;
+            } else if request(&mut stream).await.is_some() {
+                respond(&mut stream, 503, &json!({})).await;
+            }
+        }
+    });
+    let argo_cd = ArgoCd::at(&url).unwrap();
+    let session = argo_cd.log_in(&"right".to_owned().into()).await.unwrap().unwrap();
+    *disturbed.lock().unwrap() = 2;
+    assert!(argo_cd.holds(&session).await.unwrap());
+    *disturbed.lock().unwrap() = 9;
+    let error = argo_cd.holds(&session).await.unwrap_err();
+    assert!(matches!(error, ArgoCdError::Refused { status: 503, .. }), "{error}");
+    assert_eq!(*disturbed.lock().unwrap(), 5, "four tries");
+}

@@ -128,7 +128,7 @@ async fn a_kubeconfig_is_never_lost() {
     set_mode(&folder, 0o755);
     all.push_str(&run.to_string());
     assert_eq!(std::fs::read_to_string(&file).unwrap(), OTHERS);
-    insta::with_settings!({ filters => [(r"\.tmp[A-Za-z0-9]+", "[TEMPORARY]")] }, { insta::assert_snapshot!(&all) });
+    insta::with_settings!({ filters => [(r"\.mfsre-\d+-[A-Za-z0-9]+", "[TEMPORARY]")] }, { insta::assert_snapshot!(&all) });
 
     let run = project.finish(kubeconfig(&project, &aws, &file));
     assert_eq!(run.code, 0, "{run}");

@@ -127,7 +127,7 @@ const SETTINGS: &[Setting] = &[
     setting!("mirrors.argocd_manifest", REPOSITORY, good: ["https://mirror.example.com/install.yaml"], bad: ["install.yaml"]),
     setting!("mirrors.modules", REPOSITORY, good: ["vendor/modules", "../modules"], bad: ["\"\"", "/srv/modules", "https://example.com/modules", "[x]"]),
     setting!("terraform.program", REPOSITORY, good: ["tofu", "/usr/local/bin/terraform"], bad: ["\"\"", "[tofu]"]),
-    setting!("sandbox.tools", SANDBOX, good: ["{}", "{etcd: /usr/bin/etcd}"], bad: ["[etcd]", "{etcd: [x]}", "{etcd: \"\"}"]),
+    setting!("sandbox.tools", SANDBOX, good: ["{}", "{etcd: /usr/bin/etcd}"], bad: ["[etcd]", "{helmm: /usr/bin/helm}", "{etcd: [x]}", "{etcd: \"\"}"]),
     setting!("sandbox.nodes", SANDBOX, good: ["1", "100"], bad: ["0", "101", "-3", "three"]),
 ];
 

@@ -285,9 +285,12 @@ fn a_probe_says_what_went_wrong() {
     }
     assert!(trap.requests().is_empty());
     drop(missing);
-    let reply = probe(&exporter, &format!("{}/", origins[1]));
-    assert_eq!(reply.status, 502);
-    assert!(reply.text().contains("cannot connect"));
+    // Its listener ends a moment later.
+    eventually("nobody listens there", || {
+        let reply = probe(&exporter, &format!("{}/", origins[1]));
+        assert_eq!(reply.status, 502);
+        reply.text().contains("cannot connect").then_some(())
+    });
 }
 
 #[test]

@@ -26,4 +26,6 @@ pub use progress::{Event, Progress, Silent, Source};
 pub use spec::{Spec, StartedBy, ToolSettings};
 pub use status::{Health, Part, Secret, Status, Stopped};
 pub use supervisor::{exec, logs, start, status, stop, supervise};
-pub use tools::{ARGO_CD as ARGO_CD_VERSION, Resolved, Toolset, check_tool, install_manifest, missing, prepare};
+pub use tools::{
+    ARGO_CD as ARGO_CD_VERSION, Resolved, Toolset, check_tool, install_manifest, missing, prepare, tool_names,
+};

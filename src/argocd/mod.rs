@@ -14,6 +14,13 @@ const CERTIFICATE_NAME: &str = "argocd-server.argocd.svc";
 /// Longest time for a call.
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// Pauses before the second, third and fourth try of a call.
+const PAUSES: [Duration; 3] = [
+    Duration::from_millis(300),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+];
+
 /// Argo CD's API server.
 #[derive(Debug, Clone)]
 pub struct ArgoCd {
@@ -121,6 +128,27 @@ impl ArgoCd {
         }
     }
 
+    /// Sends a request: again after a disturbance, as when argocd-server is replaced. None of them changes anything; a login
+    /// that is repeated gives one session more.
+    async fn ask(
+        &self,
+        attempted: &'static str,
+        request: impl Fn() -> reqwest::RequestBuilder,
+    ) -> Result<reqwest::Response, ArgoCdError> {
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            let answer = request().send().await;
+            let disturbed = match &answer {
+                Ok(response) => matches!(response.status().as_u16(), 429 | 502..=504),
+                Err(error) => !error.is_timeout(),
+            };
+            match pauses.next().filter(|_| disturbed) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return answer.map_err(|e| self.unreachable(attempted, e)),
+            }
+        }
+    }
+
     /// Logs in as `admin`; `None` where Argo CD refuses the password.
     ///
     /// It refuses every password for 300 seconds after 5 wrong ones, with the same answer
@@ -132,8 +160,7 @@ impl ArgoCd {
         const ATTEMPTED: &str = "log in as admin";
         let body = json!({ "username": "admin", "password": password.expose_secret() });
         let url = format!("{}/api/v1/session", self.base);
-        let response = self.http.post(url).json(&body).send().await;
-        let response = response.map_err(|e| self.unreachable(ATTEMPTED, e))?;
+        let response = self.ask(ATTEMPTED, || self.http.post(&url).json(&body)).await?;
         let status = response.status().as_u16();
         if status == 401 {
             return Ok(None);
@@ -159,8 +186,7 @@ impl ArgoCd {
     /// Argo CD does not answer.
     pub async fn has_pages(&self) -> Result<bool, ArgoCdError> {
         const ATTEMPTED: &str = "look at the web pages";
-        let response = self.http.get(format!("{}/", self.base)).send().await;
-        let response = response.map_err(|e| self.unreachable(ATTEMPTED, e))?;
+        let response = self.ask(ATTEMPTED, || self.http.get(format!("{}/", self.base))).await?;
         let page = response.text().await.map_err(|e| self.unreachable(ATTEMPTED, e))?;
         Ok(page.contains("<title>Argo CD</title>"))
     }
@@ -171,9 +197,9 @@ impl ArgoCd {
     /// Argo CD does not answer, or with something else.
     pub async fn holds(&self, session: &Session) -> Result<bool, ArgoCdError> {
         const ATTEMPTED: &str = "look at a session";
-        let request = self.http.get(format!("{}/api/v1/account", self.base));
-        let response = request.bearer_auth(session.token().expose_secret()).send().await;
-        let status = response.map_err(|e| self.unreachable(ATTEMPTED, e))?.status().as_u16();
+        let url = format!("{}/api/v1/account", self.base);
+        let request = || self.http.get(&url).bearer_auth(session.token().expose_secret());
+        let status = self.ask(ATTEMPTED, request).await?.status().as_u16();
         match status {
             // 403: it knows who asks, and does not allow the list.
             200 | 403 => Ok(true),

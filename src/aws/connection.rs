@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -38,6 +39,8 @@ pub struct AwsAccess {
     pub credentials: Option<StaticCredentials>,
     /// How long answers are waited for, and how often a call is tried.
     pub patience: Patience,
+    /// Tags for what mfsre itself creates, beside its own.
+    pub tags: BTreeMap<String, String>,
 }
 
 /// Clients of the services that mfsre calls.
@@ -50,6 +53,7 @@ pub struct Aws {
     pub(super) ssm: aws_sdk_ssm::Client,
     pub(super) sts: aws_sdk_sts::Client,
     pub(super) clock: Clock,
+    pub(super) tags: BTreeMap<String, String>,
 }
 
 /// Who calls.
@@ -119,7 +123,15 @@ impl Aws {
             sts: client!(aws_sdk_sts),
             clock,
             config,
+            tags: access.tags.clone(),
         }
+    }
+
+    /// The tags of what is created for `environment`: mfsre's own, and the user's.
+    pub(super) fn tags_of<'a>(&'a self, environment: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let own = [("mfsre:environment", environment), ("mfsre:managed-by", "mfsre")];
+        let given = self.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        own.into_iter().chain(given)
     }
 
     /// Who the credentials belong to.

@@ -74,7 +74,7 @@ impl Aws {
         let mut tags = Vec::new();
         // AWS takes tags only with a parameter that is new.
         if !overwrite {
-            for (key, value) in [("mfsre:environment", environment), ("mfsre:managed-by", "mfsre")] {
+            for (key, value) in self.tags_of(environment) {
                 let tag = Tag::builder().key(key).value(value).build();
                 tags.push(tag.map_err(|e| AwsError::new(Call::PutParameter, None, e.to_string()))?);
             }

@@ -265,7 +265,9 @@ impl Aws {
         }
         let password = AdminPassword::generate(CALL)?;
         let json = password.to_json();
-        let tag = |key: &str, value: &str| Tag::builder().key(key).value(value).build();
+        let tags = self
+            .tags_of(environment)
+            .map(|(key, value)| Tag::builder().key(key).value(value).build());
         let created = self
             .secrets
             .create_secret()
@@ -274,8 +276,7 @@ impl Aws {
             // The first version's id: two who create at once meet here.
             .client_request_token(hex::encode(Sha256::digest(format!("mfsre first version of {name}"))))
             .secret_string(json.as_str())
-            .tags(tag("mfsre:environment", environment))
-            .tags(tag("mfsre:managed-by", "mfsre"))
+            .set_tags(Some(tags.collect()))
             .send()
             .await
             .map_err(AwsError::of(CALL));

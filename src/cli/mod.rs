@@ -121,7 +121,8 @@ pub enum Command {
         /// Delete the password's secret at once, without Secrets Manager's recovery window
         #[arg(long)]
         purge: bool,
-        /// Take the finalizers off what is not gone after the timeout; what their controllers would have removed may stay
+        /// Take the finalizers off what is not gone after the timeout, and do without a git host that cannot be asked; what should
+        /// have been removed there may stay
         #[arg(long)]
         force: bool,
         /// How long to wait for each stage

@@ -20,6 +20,7 @@ mod token;
 mod up;
 mod validate;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser as _};
@@ -38,6 +39,7 @@ const CHANGES: u8 = 2;
 #[must_use]
 pub fn main() -> ExitCode {
     without_core_dumps();
+    tell_panics();
     let parsed = Cli::command()
         .color(color_of_help())
         .try_get_matches()
@@ -108,12 +110,37 @@ fn color_of_help() -> clap::ColorChoice {
 }
 
 /// Memory holds secrets, which a core dump would put on the disk. Children inherit this; where it is refused, the limit is stricter already.
+///
+/// Linux does not ask for the limit where a program takes the dumps, as systemd-coredump does, but for the value 1: then
+/// there is none (`coredump_pipe` in fs/coredump.c). A file of one byte is none either.
 fn without_core_dumps() {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
+    let least = Some(u64::from(cfg!(target_os = "linux")));
+    let limit = Rlimit {
+        current: least,
+        maximum: least,
     };
-    let _ = setrlimit(Resource::Core, none);
+    let _ = setrlimit(Resource::Core, limit);
+}
+
+/// A panic is a flaw of the program. It is told as every error is, and without what memory holds: only its own words and its place.
+fn tell_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let mut error = Error::failed("mfsre has a flaw, and stopped")
+            .cause(panic.payload_as_str().unwrap_or("it does not say why"));
+        if let Some(place) = panic.location() {
+            error = error.cause(format!("at {place}"));
+        }
+        let error = error
+            .hint("what was done stands: run the same command again")
+            .hint("report it with this text, and with what is printed if RUST_BACKTRACE is 1");
+        let backtrace = std::backtrace::Backtrace::capture();
+        // Where nobody reads any more, there is nobody to tell.
+        let mut out = std::io::stderr().lock();
+        let _ = writeln!(out, "{}", error.render(false));
+        if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+            let _ = writeln!(out, "{backtrace}");
+        }
+    }));
 }
 
 /// Is the exporter, which has a runtime of its own.

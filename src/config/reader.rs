@@ -170,6 +170,16 @@ impl Reader {
         self.add(Severity::Error, Some(at), invalid);
     }
 
+    /// Tells what is wrong with the key of the entry whose value is at `value`.
+    pub(super) fn error_at_key(&mut self, value: Location, key: &str, invalid: Invalid) {
+        let before = self.start(value).and_then(|start| self.source.text.get(..start));
+        let key_at = before.filter(|_| !key.is_empty()).and_then(|before| before.rfind(key));
+        self.error(value, invalid);
+        if let (Some(start), Some(told)) = (key_at, self.items.last_mut()) {
+            told.span = Some(start..start + key.len());
+        }
+    }
+
     /// Tells that the setting `key` at the file's top has no value: at the key where it stands, else where the settings begin.
     pub(super) fn missing(&mut self, key: &str, invalid: Invalid) {
         let mut start = 0;

@@ -1,6 +1,6 @@
 //! From what was written to what holds.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 use serde_saphyr::Spanned;
@@ -198,12 +198,7 @@ impl Reader {
             program: self.path(file.terraform.unwrap_or_default().program.as_ref()),
         };
         let sandbox = file.sandbox.map(|s| SandboxSettings {
-            tools: s
-                .tools
-                .unwrap_or_default()
-                .into_iter()
-                .filter_map(|(k, v)| Some((k, self.path(Some(&v))?)))
-                .collect(),
+            tools: self.tools(s.tools.unwrap_or_default()),
             nodes: self.nodes(s.nodes.as_ref()),
         });
         if let (Some(_), Some(r), Some(field)) = (&sandbox, &repository, &file.argocd_repository_url) {
@@ -450,23 +445,22 @@ impl Reader {
         let Some(list) = field else { return Vec::new() };
         let zones: Vec<String> = list.value.iter().map(|z| z.value.clone()).collect();
         let distinct: std::collections::BTreeSet<&String> = zones.iter().collect();
-        let well_formed = zones.iter().all(|z| {
+        let is_zone = |z: &str| {
             region.is_none_or(|region| z.starts_with(region.as_str()))
                 && z.len() > 3
                 && z.ends_with(|c: char| c.is_ascii_lowercase())
                 && z.contains('-')
                 && z.chars()
                     .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
-        });
-        if zones.len() != 3 || distinct.len() != 3 || !well_formed {
-            self.error(
-                list.referenced,
-                Invalid::new(
-                    "availability_zones takes three different zones of the region",
-                    "not three zones",
-                )
-                .hint("write for example [eu-west-1a, eu-west-1b, eu-west-1c], or leave it out for the first three"),
-            );
+        };
+        let wrong = |label: &str| {
+            Invalid::new("availability_zones takes three different zones of the region", label)
+                .hint("write for example [eu-west-1a, eu-west-1b, eu-west-1c], or leave it out for the first three")
+        };
+        if zones.len() != 3 || distinct.len() != 3 {
+            self.error(list.referenced, wrong("not three zones"));
+        } else if let Some(zone) = list.value.iter().find(|zone| !is_zone(&zone.value)) {
+            self.error(zone.referenced, wrong("no zone of the region"));
         }
         zones
     }
@@ -537,6 +531,27 @@ impl Reader {
         field.value
     }
 
+    fn tools(
+        &mut self,
+        tools: std::collections::BTreeMap<String, Spanned<String>>,
+    ) -> std::collections::BTreeMap<String, PathBuf> {
+        let mut paths = std::collections::BTreeMap::new();
+        for (name, path) in tools {
+            if mfsre_sandbox::tool_names().any(|known| known == name) {
+                paths.extend(self.path(Some(&path)).map(|path| (name, path)));
+            } else {
+                let known: Vec<&str> = mfsre_sandbox::tool_names().collect();
+                self.error_at_key(
+                    path.referenced,
+                    &name,
+                    Invalid::new(format!("the sandbox has no program {name:?}"), "unknown")
+                        .hint(format!("known here: {}", known.join(", "))),
+                );
+            }
+        }
+        paths
+    }
+
     fn tags(
         &mut self,
         tags: std::collections::BTreeMap<String, Spanned<String>>,
@@ -547,29 +562,28 @@ impl Reader {
                 || key.starts_with("kubernetes.io/")
                 || key.starts_with("karpenter.sh/")
                 || key.starts_with("mfsre:");
+            let bad_key = key.is_empty() || key.chars().count() > 128 || !allowed(key);
             if reserved {
-                self.error(
+                self.error_at_key(
                     value.referenced,
+                    key,
                     Invalid::new(
                         format!("the tag {key:?} is set by AWS, Kubernetes or mfsre itself"),
                         "reserved",
                     )
                     .hint("choose another key"),
                 );
-            } else if key.is_empty()
-                || key.chars().count() > 128
-                || value.value.chars().count() > 256
-                || !allowed(key)
-                || !allowed(&value.value)
-            {
-                self.error(
-                    value.referenced,
-                    Invalid::new(
-                        format!("AWS does not take the tag {key:?}: {:?}", value.value),
-                        "not a tag",
-                    )
-                    .hint("letters, digits, spaces and _.:/+-@; 128 characters for the key, 256 for the value"),
-                );
+            } else if bad_key || value.value.chars().count() > 256 || !allowed(&value.value) {
+                let invalid = Invalid::new(
+                    format!("AWS does not take the tag {key:?}: {:?}", value.value),
+                    "not a tag",
+                )
+                .hint("letters, digits, spaces and _.:/+-@; 128 characters for the key, 256 for the value");
+                if bad_key {
+                    self.error_at_key(value.referenced, key, invalid);
+                } else {
+                    self.error(value.referenced, invalid);
+                }
             }
         }
         if tags.len() > 40
@@ -682,14 +696,16 @@ impl Reader {
             if is_label_key(key) && is_label_value(&value.value) {
                 checked.insert(key.clone(), value.value.clone());
             } else {
-                self.error(
-                    value.referenced,
-                    Invalid::new(
-                        format!("Kubernetes does not take the label {key:?}: {:?}", value.value),
-                        "not a label",
-                    )
-                    .hint("63 letters, digits and -_. at most, with a letter or digit at both ends; a key may have a DNS name and / before it"),
-                );
+                let invalid = Invalid::new(
+                    format!("Kubernetes does not take the label {key:?}: {:?}", value.value),
+                    "not a label",
+                )
+                .hint("63 letters, digits and -_. at most, with a letter or digit at both ends; a key may have a DNS name and / before it");
+                if is_label_key(key) {
+                    self.error(value.referenced, invalid);
+                } else {
+                    self.error_at_key(value.referenced, key, invalid);
+                }
             }
         }
         wanted.map(|_| checked)

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use crate::child::ChildEnvironment;
+
 /// Longest time for a program to print its token; one that asks something never ends.
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -133,6 +135,8 @@ impl TokenSource {
         };
         let run = tokio::process::Command::new(program)
             .args(arguments)
+            .env_clear()
+            .envs(ChildEnvironment::git_host().iter())
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();

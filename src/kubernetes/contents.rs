@@ -12,16 +12,21 @@ impl Kubernetes {
     /// # Errors
     /// The API cannot say which kinds there are.
     pub async fn contents(&self, namespace: &str) -> Result<Vec<Value>, KubernetesError> {
-        let client = self.client().await?;
         let failed = |source| KubernetesError::Call {
             verb: "list the kinds of",
             object: self.endpoint().to_owned(),
             source: Box::new(source),
         };
         let mut kinds = Vec::new();
-        let core = client.list_core_api_resources("v1").await.map_err(failed)?;
+        let core = self
+            .retry(|| async { self.client().await?.list_core_api_resources("v1").await.map_err(failed) })
+            .await?;
         kinds.extend(core.resources.into_iter().map(|kind| ("v1".to_owned(), kind)));
-        for group in client.list_api_groups().await.map_err(failed)?.groups {
+        let groups = self
+            .retry(|| async { self.client().await?.list_api_groups().await.map_err(failed) })
+            .await?;
+        let client = self.client().await?;
+        for group in groups.groups {
             let Some(version) = group.preferred_version.or_else(|| group.versions.into_iter().next()) else {
                 continue;
             };
@@ -38,7 +43,16 @@ impl Kubernetes {
         for (api_version, kind) in kinds.iter().filter(|(_, kind)| is_kept(kind)) {
             let resource = resource(api_version, kind);
             let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-            let Ok(list) = api.list(&ListParams::default()).await else {
+            let listed = self.retry(|| async {
+                api.list(&ListParams::default())
+                    .await
+                    .map_err(|source| KubernetesError::Call {
+                        verb: "list",
+                        object: format!("{} of {namespace}", kind.name),
+                        source: Box::new(source),
+                    })
+            });
+            let Ok(list) = listed.await else {
                 continue;
             };
             for object in list.items {
@@ -65,14 +79,17 @@ impl Kubernetes {
         let body = json!({
             "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name }, "spec": { "finalizers": [] },
         });
-        let request = kube::core::Request::new("/api/v1/namespaces")
-            .replace_subresource("finalize", name, &PostParams::default(), body.to_string().into_bytes())
-            .map_err(|error| failed(kube::Error::BuildRequest(error)))?;
-        match self.client().await?.request::<Value>(request).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(failed(error)),
-            Ok(_) => Ok(()),
-        }
+        self.retry(|| async {
+            let request = kube::core::Request::new("/api/v1/namespaces")
+                .replace_subresource("finalize", name, &PostParams::default(), body.to_string().into_bytes())
+                .map_err(|error| failed(kube::Error::BuildRequest(error)))?;
+            match self.client().await?.request::<Value>(request).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                Err(error) => Err(failed(error)),
+                Ok(_) => Ok(()),
+            }
+        })
+        .await
     }
 }
 

@@ -60,16 +60,18 @@ impl Kubernetes {
     }
 
     async fn ready_pod(&self, namespace: &str, selector: &str) -> Result<(Client, String), KubernetesError> {
-        let client = self.client().await?;
-        let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        let pods = api
-            .list(&ListParams::default().labels(selector))
-            .await
-            .map_err(|e| KubernetesError::Call {
+        let listed = self.retry(|| async {
+            let client = self.client().await?;
+            let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+            let pods = api.list(&ListParams::default().labels(selector)).await;
+            let pods = pods.map_err(|e| KubernetesError::Call {
                 verb: "list",
                 object: format!("pods {selector} of {namespace}"),
                 source: Box::new(e),
             })?;
+            Ok((client, pods))
+        });
+        let (client, pods) = listed.await?;
         let ready = pods.items.into_iter().find(|pod| {
             let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
             pod.metadata.deletion_timestamp.is_none()

@@ -1,4 +1,5 @@
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -6,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::KubernetesError;
+use crate::unfinished::unfinished_in;
 
 /// A cluster as kubectl shall know it: mfsre itself makes the tokens.
 #[derive(Debug, Clone)]
@@ -100,7 +102,9 @@ pub fn merge_kubeconfig(path: &Path, entry: &KubeconfigEntry) -> Result<(), Kube
     // A link is followed, so that a kubeconfig kept elsewhere stays there.
     let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let dir = target.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(dir);
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(io("write"))?;
+    // It may hold credentials of others.
+    let private = std::fs::Permissions::from_mode(0o600);
+    let mut file = unfinished_in(dir, private).map_err(io("write"))?;
     file.write_all(text.as_bytes())
         .and_then(|()| file.as_file().sync_all())
         .map_err(io("write"))?;

@@ -260,7 +260,16 @@ fn failed_hint(command: &str, text: &str) -> String {
     } else {
         format!("run the same command again; {command} changes no resource on AWS")
     };
-    if has("provider packages") || has("Failed to install provider") {
+    if let Some(action) = denied_action(text) {
+        format!(
+            "allow {action} to whom `aws sts get-caller-identity` names, or all that Terraform needs here, as `mfsre iam-policy ENV --terraform` prints it; then {again}"
+        )
+    } else if ["Throttling", "RequestLimitExceeded", "Rate exceeded", "TooManyRequests"]
+        .iter()
+        .any(|mark| has(mark))
+    {
+        format!("AWS is throttling this account: wait a minute, then {again}")
+    } else if has("provider packages") || has("Failed to install provider") {
         "the provider registry cannot be reached: set mirrors.terraform_providers to a filesystem mirror".to_owned()
     } else if has("AlreadyExists") || has("already exists") {
         "it is on AWS and not in the state, as when an earlier run was interrupted while it was created: take it into the state with `terraform import ADDRESS ID` in infra/NAME, or remove it, and run the same command again".to_owned()
@@ -275,6 +284,34 @@ fn failed_hint(command: &str, text: &str) -> String {
     } else {
         format!("mend the cause and {again}")
     }
+}
+
+/// The IAM action that was missing, if AWS has refused a call of Terraform's provider. The provider writes
+/// `operation error SERVICE: OPERATION, ... api error CODE: MESSAGE`, and the message of most services names the action.
+fn denied_action(text: &str) -> Option<String> {
+    let codes = [
+        "AccessDenied",
+        "UnauthorizedOperation",
+        "AuthorizationError",
+        "NotAuthorized",
+    ];
+    if !codes.iter().any(|code| text.contains(&format!("api error {code}"))) {
+        return None;
+    }
+    let word = |text: &str| {
+        let end = text.find(|c: char| !c.is_ascii_alphanumeric() && !":-".contains(c));
+        text[..end.unwrap_or(text.len())].to_owned()
+    };
+    if let Some((_, action)) = text.split_once("not authorized to perform: ") {
+        return Some(word(action));
+    }
+    let (_, call) = text.split_once("operation error ")?;
+    let (service, operation) = call.split_once(": ")?;
+    Some(format!(
+        "{}:{}",
+        service.replace(' ', "").to_ascii_lowercase(),
+        word(operation)
+    ))
 }
 
 impl From<mfsre_sandbox::Error> for Error {
@@ -353,6 +390,18 @@ mod tests {
             (
                 "Error: Failed to resolve provider packages\nCould not resolve provider hashicorp/aws: could not connect to registry.opentofu.org: dial tcp: no such host",
                 "mirrors.terraform_providers",
+            ),
+            (
+                "Error: creating EC2 VPC: operation error EC2: CreateVpc, https response error StatusCode: 403, RequestID: r, api error UnauthorizedOperation: You are not authorized to perform this operation.",
+                "allow ec2:CreateVpc to whom",
+            ),
+            (
+                "Error: creating IAM Role (demo): operation error IAM: CreateRole, https response error StatusCode: 403, RequestID: r, api error AccessDenied: User: arn:aws:iam::000000000000:user/alice is not authorized to perform: iam:CreateRole on resource: arn:aws:iam::000000000000:role/demo",
+                "allow iam:CreateRole to whom `aws sts get-caller-identity` names, or all that Terraform needs here, as `mfsre iam-policy ENV --terraform` prints it",
+            ),
+            (
+                "Error: creating EKS Cluster (demo): operation error EKS: CreateCluster, exceeded maximum number of attempts, 25, https response error StatusCode: 429, api error TooManyRequestsException: Rate exceeded",
+                "AWS is throttling this account",
             ),
             ("Error: anything else", "mend the cause"),
         ] {

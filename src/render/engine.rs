@@ -142,7 +142,12 @@ pub fn render(
     );
     if environment.argocd.manifest == ManifestSource::Vendored {
         let manifest = manifest.ok_or(RenderError::NoManifest)?;
-        files.insert(values::vendored_manifest_path(environment), manifest.to_vec());
+        let header =
+            format!("# {MARK}: what Argo CD has published. Set argocd.manifest in environments/{name}.yaml instead.\n");
+        files.insert(
+            values::vendored_manifest_path(environment),
+            [header.as_bytes(), manifest].concat(),
+        );
     }
     Ok(Tree::new(files, origins, environment.name.clone()))
 }

@@ -103,6 +103,15 @@ pub async fn perform<C: Send>(
     Ok(changed)
 }
 
+/// Has a debug build panic in the step that the environment names: no input is known to make the program do so.
+#[cfg(debug_assertions)]
+#[allow(clippy::panic, reason = "it is what tests ask for")]
+fn panic_for_tests(step: &str) {
+    if std::env::var_os("MFSRE_TEST_PANIC").is_some_and(|wanted| wanted == step) {
+        panic!("a test asked for it");
+    }
+}
+
 async fn one<C: Send>(
     step: &dyn Step<C>,
     context: &mut C,
@@ -122,6 +131,8 @@ async fn one<C: Send>(
         Probe::Stands(detail) => (Outcome::Unchanged, detail),
         Probe::Impossible(reason) => (Outcome::Skipped, reason),
         Probe::Needed => {
+            #[cfg(debug_assertions)]
+            panic_for_tests(step.id());
             let ran = if step.droppable() {
                 tokio::select! {
                     ran = step.run(context, progress) => ran?,

@@ -51,6 +51,7 @@ pub(crate) async fn connect(fake: &FakeAws, region: &str, answer: Duration) -> A
             longest_pause: Duration::from_secs(2),
             answer,
         },
+        tags: BTreeMap::from([("team".to_owned(), "platform".to_owned())]),
     })
     .await
 }

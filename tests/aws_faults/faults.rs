@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::aws::{FakeAws, Seen, error};
-use crate::calls::{PRIVATE_KEY, SECRET_ACCESS_KEY, Told, connect, healthy, make};
+use crate::calls::{ENVIRONMENT, PRIVATE_KEY, SECRET_ACCESS_KEY, Told, connect, healthy, make};
 use crate::canary::{Canary, Searched, parts_of_key};
 use crate::common::report;
 use crate::http::Answer;
@@ -296,6 +296,24 @@ fn told(call: Call, fault: Fault, error: Told) -> String {
         }
     }
     text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_created_has_the_tags_of_the_environment() {
+    let fake = FakeAws::start(healthy()).await;
+    let aws = connect(&fake, "eu-tags-1", Duration::from_secs(20)).await;
+    for call in [Call::CreateSecret, Call::PutParameter] {
+        make(&aws, call).await.unwrap();
+        let seen = fake.seen().into_iter().find(|seen| is_about(seen, call)).unwrap();
+        let body: Value = serde_json::from_str(&seen.request.body).unwrap();
+        let tag = |key: &str, value: &str| serde_json::json!({ "Key": key, "Value": value });
+        let wanted = [
+            tag("mfsre:environment", ENVIRONMENT),
+            tag("mfsre:managed-by", "mfsre"),
+            tag("team", "platform"),
+        ];
+        assert_eq!(body["Tags"], serde_json::json!(wanted), "{call}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

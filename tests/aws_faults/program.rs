@@ -14,7 +14,7 @@ async fn refused_with(status: u16, code: &'static str, message: &'static str, se
     })
     .await;
     let project = Project::demo();
-    let mut command = project.mfsre(&["secrets", "show", "argocd-password", "demo"]);
+    let mut command = project.mfsre(&["secrets", "show", "argocd-password", "demo", "--reveal"]);
     command
         .env("AWS_ENDPOINT_URL", fake.url.as_str().trim_end_matches('/'))
         .env("AWS_ACCESS_KEY_ID", "AKIATEST")
@@ -36,6 +36,8 @@ async fn refused_with(status: u16, code: &'static str, message: &'static str, se
     ];
     let printed = printed.map(|(place, text)| (place.to_owned(), text));
     canary.assert_absent(files.into_iter().chain(printed), searched);
+    let asked = |operation: &str| fake.seen().iter().any(|seen| seen.operation == operation);
+    assert!(asked("GetSecretValue"), "{finished}");
     finished
 }
 

@@ -17,7 +17,7 @@
 //!
 //! | kind | subject | figures |
 //! |---|---|---|
-//! | `kill` | the operation and how it was killed | `points`, `killed`, `converged` |
+//! | `kill` | the operation and how it was killed | `points`, `killed`, `worlds` (what the cuts left, each once; the operation is repeated from each), `converged` |
 //! | `together` | what begins while what is held up at a call | `moments`, `stood back` |
 //! | `faults` | whose calls fail | `faults`, `calls`, `scenarios`, `retried`, `told` |
 //! | `canaries` | where they were planted | `canaries`, `forms`, `places`, `found` |

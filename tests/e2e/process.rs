@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::canary::{Canary, Find};
+
 /// Every process that has `dir` in its command line, its environment or as its working folder, with its command line.
 pub(crate) fn processes_of(dir: &Path) -> BTreeMap<u32, String> {
     let mark = dir.as_os_str().as_bytes();
@@ -127,4 +129,15 @@ impl Drop for Sampler {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
+}
+
+/// The secrets that processes were started with.
+pub(crate) fn secrets_given(canary: &Canary, samples: &BTreeSet<Sample>) -> Vec<Find> {
+    let search = |sample: &Sample| {
+        let name = String::from_utf8_lossy(&sample.command).replace('\0', " ");
+        let mut finds = canary.search(&format!("the command line of {name}"), &sample.command);
+        finds.extend(canary.search(&format!("the environment of {name}"), &sample.environment));
+        finds
+    };
+    samples.iter().flat_map(search).collect()
 }

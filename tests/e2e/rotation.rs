@@ -1,7 +1,7 @@
 //! Both credentials are replaced while they are in use: by Argo CD, by a reader of the repository, and by somebody who
 //! logs in all the time. Then rotations are killed, and `up` comes in between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::canary::{Canary, Find, parts_of_key};
 use crate::cluster::Kubectl;
 use crate::git::GitHost;
 use crate::policy;
-use crate::process::eventually;
+use crate::process::{Sample, Sampler, eventually, secrets_given};
 use crate::project::{ENVIRONMENT, Finished, Project};
 use crate::report;
 use crate::tools::{RUNTIME, terraform};
@@ -63,6 +63,8 @@ fn both_credentials_are_replaced_while_they_are_in_use() {
         status,
         seen: Mutex::default(),
     };
+    let sampler = Sampler::start();
+    sampler.watch(std::process::id());
     rotation.remember();
     rotation.what_is_young_is_left_alone_and_a_dry_run_changes_nothing();
     section("deploy key in use", || {
@@ -75,7 +77,7 @@ fn both_credentials_are_replaced_while_they_are_in_use() {
     section("password killed", || {
         rotation.a_killed_rotation_of_the_password_is_finished()
     });
-    rotation.nothing_has_leaked();
+    rotation.nothing_has_leaked(&sampler.finish());
     section("IAM policy", || policy::no_call_is_outside_the_policy(&project));
     section("down", || {
         let down = project.run(&["down", ENVIRONMENT]);
@@ -491,7 +493,7 @@ impl Rotation<'_> {
     }
 
     /// No password and no key of all these stands in an output or in a file, the stores of etcd and of the emulator apart.
-    fn nothing_has_leaked(&self) {
+    fn nothing_has_leaked(&self, samples: &BTreeSet<Sample>) {
         let seen = self.seen.lock().unwrap();
         let secrets: Vec<(&str, Vec<u8>)> = seen.iter().map(|(n, s)| (n.as_str(), s.clone())).collect();
         let canary = Canary::new(&secrets);
@@ -501,6 +503,7 @@ impl Rotation<'_> {
         for (command, output) in self.project.said() {
             finds.extend(canary.search(&format!("the output of mfsre {command}"), &output));
         }
+        finds.extend(secrets_given(&canary, samples));
         assert_eq!(finds, Vec::<Find>::new());
     }
 }

@@ -58,16 +58,14 @@ fn an_environment_comes_up_is_kept_in_order_and_goes_without_a_trace() {
 
     section("private images", || images_are_private(&project, &aws));
 
+    // What this process starts, and what that starts.
     let sampler = Sampler::start();
+    sampler.watch(std::process::id());
     // The git server is part of the supervisor.
     let parts = status["parts"].as_array().unwrap();
     let supervisor = parts.iter().find(|p| p["name"] == "git-server").unwrap()["pid"].as_u64();
     sampler.watch(u32::try_from(supervisor.unwrap()).unwrap());
-    let up = section("up from nothing", || {
-        let running = project.start(&["up", ENVIRONMENT]);
-        sampler.watch(running.pid());
-        running.finish()
-    });
+    let up = section("up from nothing", || project.run(&["up", ENVIRONMENT]));
     everything_was_made(&up);
     shares_are_printed(&up);
 
@@ -89,17 +87,22 @@ fn an_environment_comes_up_is_kept_in_order_and_goes_without_a_trace() {
     section("rendered objects", || {
         manifests::every_rendered_object_is_accepted_by_the_api_server(&project, &story.kubectl);
     });
-    section("second up", || story.a_second_up_changes_nothing(&sampler));
+    section("second up", || story.a_second_up_changes_nothing());
     section("Terraform by hand", || story.terraform_by_hand_plans_no_change());
     section("every command", || story.every_command_has_spoken());
     let samples = sampler.finish();
     section("core dumps", || story.memory_is_not_dumped());
     let canary = section("canary", || story.no_secret_has_leaked(&samples));
+    let sampler = Sampler::start();
+    sampler.watch(std::process::id());
     section("self-healing", || story.a_change_by_hand_is_healed());
     section("broken child", || story.a_broken_child_is_named_and_mended());
     let down = section("down", || project.run(&["down", ENVIRONMENT]));
     section("after down", || story.nothing_is_left(&down));
-    section("canary after down", || story.no_secret_is_left_behind(&canary));
+    let samples = sampler.finish();
+    section("canary after down", || {
+        story.no_secret_is_left_behind(&canary, &samples)
+    });
     section("IAM policy", || policy::no_call_is_outside_the_policy(&project));
     project.run(&["sandbox", "stop", ENVIRONMENT]).exit(0);
     project.assert_no_process("sandbox stop");
@@ -158,8 +161,7 @@ fn everything_was_made(up: &Finished) {
     assert_eq!(up.of("warning").count(), 0, "{up}");
 }
 
-/// The share of each part; mfsre's own is all but Terraform and waiting for Argo CD.
-/// The share of each step. Measured, not asserted: how fast a machine is, a test cannot know.
+/// The share of each step, and mfsre's own: all but Terraform and waiting for Argo CD. Measured, not asserted: how fast a machine is, a test cannot know.
 fn shares_are_printed(up: &Finished) {
     let total = up.took.as_secs_f64();
     println!("    {:<22} {:>6}", "step", "s");
@@ -199,11 +201,9 @@ impl Story<'_> {
         public.fingerprint(ssh_key::HashAlg::Sha256).to_string()
     }
 
-    fn a_second_up_changes_nothing(&self, sampler: &Sampler) {
+    fn a_second_up_changes_nothing(&self) {
         let before = self.standing();
-        let running = self.project.start(&["up", ENVIRONMENT]);
-        sampler.watch(running.pid());
-        let up = running.finish();
+        let up = self.project.run(&["up", ENVIRONMENT]);
         assert_eq!(up.exit(0)["changed"], 0, "{up}");
         let plan = up.of("step_finished").find(|e| e["step"] == "plan").unwrap();
         assert_eq!(plan["detail"], "no changes", "Terraform finds nothing to do");

@@ -211,6 +211,10 @@ impl Teardown<'_> {
             "apiVersion": "v1", "kind": "Service", "metadata": { "name": "by-hand", "namespace": "default" },
             "spec": { "type": "LoadBalancer", "ports": [{ "port": 80 }] },
         });
+        let ingress = json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": { "name": "shop", "namespace": "default" },
+            "spec": { "defaultBackend": { "service": { "name": "by-hand", "port": { "number": 80 } } } },
+        });
         let pool = json!({
             "apiVersion": "karpenter.sh/v1", "kind": "NodePool",
             "metadata": { "name": "live", "finalizers": ["karpenter.sh/termination"] },
@@ -234,6 +238,7 @@ impl Teardown<'_> {
             claim("scratch", "ebs"),
             claim("precious", "ebs-retain"),
             by_hand,
+            ingress,
             node_class,
             pool,
         ]);
@@ -257,11 +262,11 @@ impl Teardown<'_> {
         });
         self.apply(&[stuck, inside]);
         eventually(
-            "two Services and two claims are served",
+            "two Services, an Ingress and two claims are served",
             Duration::from_secs(60),
             || {
                 self.controllers
-                    .done(|done| (done.balancers.len() >= 2 && done.volumes.len() == 2).then_some(()))
+                    .done(|done| (done.balancers.len() >= 3 && done.volumes.len() == 2).then_some(()))
             },
         );
         eventually("the claims are bound", Duration::from_secs(60), || {
@@ -333,6 +338,7 @@ impl Teardown<'_> {
         for object in [
             "Service workloads/main-service",
             "Service default/by-hand",
+            "Ingress default/shop",
             "PersistentVolume pvc-scratch",
             "NodePool live",
             "EC2NodeClass live",
@@ -341,7 +347,7 @@ impl Teardown<'_> {
         }
         let at = |object: &str| removed.iter().rposition(|r| r == object);
         assert!(at("NodePool live") < at("EC2NodeClass live"), "{removed:?}");
-        assert!(failed >= 15, "each failed at first: {failed}");
+        assert!(failed >= 18, "each failed at first: {failed}");
         let services = self.kubectl.get(&["services", "--all-namespaces"]);
         assert!(!services.to_string().contains(SERVICE_FINALIZER), "{services}");
         println!(

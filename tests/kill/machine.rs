@@ -15,7 +15,7 @@ use crate::outside::{Moment, Outside, World};
 
 pub(crate) const ENVIRONMENT: &str = "demo";
 /// A token for the git host, which must not turn up anywhere.
-const TOKEN: &str = "canary-token-of-the-git-host";
+pub(crate) const TOKEN: &str = "canary-token-of-the-git-host";
 
 /// Objects like those of Argo CD's install manifest, one of each kind that matters.
 const MANIFEST: &str = include_str!("manifest.yaml");
@@ -31,6 +31,8 @@ pub(crate) struct Machine {
     pub(crate) outside: Arc<Outside>,
     /// The repository, on this machine or on another.
     repository: PathBuf,
+    /// What the program's environment has besides.
+    pub(crate) variables: Vec<(&'static str, String)>,
 }
 
 /// When a run is cut off.
@@ -93,7 +95,7 @@ fn shell(command: &str, folder: &Path) {
     );
 }
 
-fn script(path: &Path, text: &str) {
+pub(crate) fn script(path: &Path, text: &str) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, text).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -154,6 +156,7 @@ impl Machine {
             folder,
             outside: Arc::new(outside),
             repository,
+            variables: Vec::new(),
         }
         .equipped()
     }
@@ -167,6 +170,7 @@ impl Machine {
             folder,
             outside,
             repository,
+            variables: Vec::new(),
         }
         .equipped()
     }
@@ -247,6 +251,7 @@ impl Machine {
             .env("AWS_SECRET_ACCESS_KEY", "canary-secret-access-key")
             .env("GITHUB_TOKEN", TOKEN)
             .env("GIT_SSH_COMMAND", self.path("operator/ssh"))
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

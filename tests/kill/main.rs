@@ -109,6 +109,8 @@ enum Extent {
 struct Count {
     points: u64,
     killed: u64,
+    /// Cuts that left what no other had left before, so that the operation was repeated.
+    repeated: u64,
     converged: u64,
 }
 
@@ -162,7 +164,8 @@ impl Operation {
                         let killed = self.check(&machine, *cut, &run, searched);
                         let step = run.steps.last().cloned();
                         let world = (kind, step, machine.outside.effects(), final_state(&machine).to_string());
-                        if worlds.lock().unwrap().insert(world) {
+                        let is_new = worlds.lock().unwrap().insert(world);
+                        if is_new {
                             let again = machine.run(self.arguments, None);
                             assert!(
                                 again.status.success(),
@@ -181,6 +184,7 @@ impl Operation {
                         let count = counts.entry(kind).or_default();
                         count.points += 1;
                         count.killed += u64::from(killed);
+                        count.repeated += u64::from(is_new);
                         count.converged += 1;
                     }
                 });
@@ -215,12 +219,18 @@ impl Operation {
             let Count {
                 points,
                 killed,
+                repeated,
                 converged,
             } = *count;
             let subject = format!("{}, {kind}", self.name);
             let is_kill = *kind == "SIGKILL";
             if is_kill == (extent == Extent::Killed) {
-                let figures = [("points", points), ("killed", killed), ("converged", converged)];
+                let figures = [
+                    ("points", points),
+                    ("killed", killed),
+                    ("worlds", repeated),
+                    ("converged", converged),
+                ];
                 report::figure("kill", &subject, &figures);
             }
             // Calls that are made at the same time come in another order each time, so the last one may be one fewer; the other

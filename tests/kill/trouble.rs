@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::canary::Searched;
 use crate::checks::{final_state, nothing_has_leaked, one_of_each_works};
-use crate::machine::{Cut, ENVIRONMENT, Finished, Machine, Start};
+use crate::machine::{Cut, ENVIRONMENT, Finished, Machine, Start, TOKEN, script};
 use crate::outside::{Away, Moment, NodeGroup, Trouble};
 use crate::{DOWN, NOTHING, UP, UP_ALREADY, report, same};
 
@@ -62,19 +62,137 @@ const MARK: &str = "project/.mfsre/demo/apply.interrupted";
 fn what_was_interrupted_is_forgotten_once_it_is_looked_for_or_removed() {
     let (points, _) = undisturbed(&NOTHING, &UP);
     let point = points.iter().position(|point| point == "terraform apply").unwrap();
-    for command in [&UP[..], &DOWN] {
+    let interrupted = || {
         let machine = Machine::from(&NOTHING);
         let moment = Moment {
             point,
             signal: Signal::INT,
         };
-        let interrupted = machine.run(&UP, Some(Cut::Call(moment)));
-        assert_eq!(interrupted.status.code(), Some(130), "{interrupted}");
-        assert!(machine.path(MARK).exists());
+        let run = machine.run(&UP, Some(Cut::Call(moment)));
+        assert_eq!(run.status.code(), Some(130), "{run}");
+        machine
+    };
+    for command in [&UP[..], &DOWN] {
+        // The signal may come when the apply has ended, which is quick here.
+        let mut tries = (0..20).map(|_| interrupted());
+        let machine = tries.find(|machine| machine.path(MARK).exists()).unwrap();
         let run = machine.run(command, None);
         assert!(run.status.success(), "{run}");
         assert!(!machine.path(MARK).exists(), "{run}");
     }
+}
+
+#[test]
+fn a_panic_in_any_step_is_told_leaks_nothing_and_is_made_up_for_by_the_next_run() {
+    let rotate = |what| ["rotate", what, ENVIRONMENT];
+    let (password, key) = (rotate("argocd-password"), rotate("deploy-key"));
+    let operations: [(&Start, &[&str]); 4] = [
+        (&NOTHING, &UP),
+        (&UP_ALREADY, &password),
+        (&UP_ALREADY, &key),
+        (&UP_ALREADY, &DOWN),
+    ];
+    let whole = operations.map(|(start, arguments)| {
+        let machine = Machine::from(start);
+        let steps = machine.run(arguments, None).steps;
+        (start, arguments, steps, final_state(&machine))
+    });
+    let cases: Vec<_> = whole
+        .iter()
+        .flat_map(|(start, arguments, steps, wanted)| steps.iter().map(move |step| (start, arguments, step, wanted)))
+        .collect();
+    let (panics, searched) = (AtomicUsize::new(0), Searched::default());
+    at_each(&(0..cases.len()).collect::<Vec<_>>(), 16, |case| {
+        let (start, arguments, step, wanted) = cases[case];
+        let mut machine = Machine::from(start);
+        machine.variables.push(("MFSRE_TEST_PANIC", step.clone()));
+        let run = machine.run(arguments, None);
+        machine.variables.clear();
+        // A step that finds nothing to do does not come to it.
+        if !run.status.success() {
+            panics.fetch_add(1, Ordering::Relaxed);
+            assert_eq!(run.status.code(), Some(101), "{step}: {run}");
+            assert!(run.stderr.contains("error: mfsre has a flaw, and stopped"), "{run}");
+            assert!(run.stderr.contains("because: a test asked for it"), "{run}");
+        }
+        nothing_has_leaked(&machine, &run, &searched);
+        one_of_each_works(&machine);
+        let again = machine.run(arguments, None);
+        assert!(again.status.success(), "after a panic in {step}: {again}");
+        same(
+            &final_state(&machine),
+            wanted,
+            &format!("{arguments:?}, a panic in {step}"),
+        );
+    });
+    let panics = panics.into_inner();
+    assert!(panics >= 20, "{panics} panics");
+    searched.report("a panic in each step");
+}
+
+#[test]
+fn a_git_host_that_is_gone_keeps_down_from_nothing_else_when_it_is_forced() {
+    let machine = Machine::from(&UP_ALREADY);
+    machine.outside.change(|world| world.git_host.gone = true);
+    let kept = |machine: &Machine| !machine.outside.world().aws.parameters.is_empty();
+    let down = machine.run(&DOWN, None);
+    assert_eq!(down.status.code(), Some(1), "{down}");
+    let said = document(&down).to_string();
+    assert!(said.contains("down demo --force"), "{said}");
+    assert!(kept(&machine), "what is needed to revoke the key is kept");
+    let forced = machine.run(&[&DOWN[..], &["--force"]].concat(), None);
+    assert!(forced.status.success(), "{forced}");
+    let said = format!("{}{}", forced.stdout, forced.stderr);
+    assert!(
+        said.contains("--force: the deploy key is not taken off the git host"),
+        "{said}"
+    );
+    assert!(!kept(&machine), "{forced}");
+}
+
+#[test]
+fn the_token_of_gh_is_taken_and_gh_is_given_no_secret() {
+    let mut machine = Machine::from(&NOTHING);
+    machine
+        .variables
+        .extend(["GITHUB_TOKEN", "GH_TOKEN"].map(|name| (name, String::new())));
+    let told = machine.path("environment-of-gh");
+    let gh = format!("#!/bin/sh\nenv > '{}'\necho {TOKEN}\n", told.display());
+    script(&machine.path("bin/gh"), &gh);
+    let run = machine.run(&UP, None);
+    assert!(run.status.success(), "{run}");
+    let told = std::fs::read_to_string(told).unwrap();
+    assert!(told.contains("HOME="), "{told}");
+    let known = |line: &&str| line.starts_with("AWS_") || line.contains("canary");
+    assert_eq!(told.lines().filter(known).collect::<Vec<_>>(), Vec::<&str>::new());
+}
+
+#[test]
+fn a_credential_that_is_old_enough_is_rotated_and_one_that_is_not_stays() {
+    let rotate = |machine: &Machine, age: &str| {
+        let run = machine.run(
+            &["rotate", "argocd-password", ENVIRONMENT, "--if-older-than", age],
+            None,
+        );
+        assert!(run.status.success(), "{run}");
+        machine
+            .outside
+            .world()
+            .aws
+            .secrets
+            .values()
+            .next()
+            .unwrap()
+            .labelled("AWSCURRENT")
+            .unwrap()
+            .id
+            .clone()
+    };
+    let machine = Machine::from(&UP_ALREADY);
+    machine.outside.change(|world| world.aws.age = 7200);
+    let first = rotate(&machine, "3h");
+    assert_eq!(rotate(&machine, "3h"), first);
+    assert_ne!(rotate(&machine, "1h"), first);
 }
 
 #[test]

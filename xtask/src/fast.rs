@@ -11,7 +11,7 @@ use crate::process::{cargo, cargo_command, command, shown};
 
 /// How many executables run at once, beside the one that kills.
 const AT_ONCE: usize = 2;
-/// How many tests of an executable run at once for each processor; most of them wait more than they compute.
+/// How many tests that kill run at once for each processor; most of them wait more than they compute.
 const TESTS_FOR_EACH_PROCESSOR: usize = 4;
 /// The tests that kill the program everywhere take half of the time, and every processor that there is. They run beside the
 /// others and give way to them, since some of those go by the clock.
@@ -66,12 +66,12 @@ impl Executable {
     fn command(&self) -> Command {
         let mut command = if self.name == KILLING {
             let mut nice = command("nice");
-            nice.args(["-n", "15"]).arg(&self.path);
+            in_many_threads(nice.args(["-n", "15"]).arg(&self.path));
             nice
         } else {
             command(&self.path)
         };
-        in_many_threads(command.current_dir(&self.folder));
+        command.current_dir(&self.folder);
         command
     }
 

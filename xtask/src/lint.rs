@@ -62,9 +62,22 @@ pub(crate) fn parts(report: &mut Report) -> Result<(), String> {
     })?;
     report.part("cargo-deny", || {
         let deny = setup::cargo_deny()?;
-        execute(command(deny).args(["--all-features", "check", "licenses", "bans", "sources"]))
+        execute(command(&deny).args(["--all-features", "check", "licenses", "bans", "sources"]))?;
+        // The advisories are a repository of their own, which not every network reaches.
+        let mut reached = command("git");
+        reached.args(["ls-remote", "--exit-code", ADVISORIES, "HEAD"]);
+        let reached = reached.env("GIT_TERMINAL_PROMPT", "0").output();
+        if reached.is_ok_and(|output| output.status.success()) {
+            execute(command(&deny).args(["--all-features", "check", "advisories"]))
+        } else {
+            println!("advisories are not checked: {ADVISORIES} cannot be reached");
+            Ok(())
+        }
     })
 }
+
+/// Where `cargo deny` takes advisories from, by default.
+const ADVISORIES: &str = "https://github.com/RustSec/advisory-db";
 
 /// Formats, validates and tests the blueprint on a copy, so that no working files land among the templates.
 fn terraform() -> Result<(), String> {

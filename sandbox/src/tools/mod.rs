@@ -33,6 +33,14 @@ use crate::{Error, Event, Progress, Source, Spec};
 /// The file name of Argo CD's install manifest in the cache and its name in settings.
 const INSTALL_MANIFEST: &str = "argocd-install.yaml";
 
+const REDIS: &str = "redis-server";
+
+/// The names in [`ToolSettings::explicit`](crate::ToolSettings::explicit) that mean something.
+pub fn tool_names() -> impl Iterator<Item = &'static str> {
+    let others = ["ministack", REDIS, python::MAIN_SERVICE, INSTALL_MANIFEST];
+    TOOLS.iter().map(|tool| tool.name).chain(others)
+}
+
 /// One program that is ready to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolved {
@@ -98,11 +106,12 @@ pub async fn prepare(spec: &Spec, progress: &dyn Progress) -> Result<Toolset, Er
     };
     keep("git", prerequisites.git);
     keep("ssh", prerequisites.ssh);
+    // Before all that is built: some machines must have it.
+    keep(REDIS, getter.redis().await?);
     for tool in TOOLS {
         keep(tool.name, getter.program(tool).await?);
     }
     keep("ministack", getter.ministack().await?);
-    keep("redis-server", getter.redis().await?);
     keep(python::MAIN_SERVICE, getter.main_service().await?);
     keep(INSTALL_MANIFEST, getter.install_manifest().await?);
     Ok(Toolset { tools })
@@ -263,7 +272,7 @@ impl<'a> Getter<'a> {
     }
 
     async fn redis(&self) -> Result<Resolved, Error> {
-        const NAME: &str = "redis-server";
+        const NAME: &str = REDIS;
         const VERSION: &str = "v6.2.14";
         let mut attempts = Vec::new();
         let least = Version {

@@ -595,6 +595,7 @@ async fn asked(answer: fn(&str) -> (u16, &'static str)) -> (Aws, Arc<Mutex<Vec<S
             secret_access_key: SecretString::from("test"),
         }),
         patience: crate::patience::Patience::USUAL,
+        tags: BTreeMap::new(),
     };
     let _ = rustls::crypto::ring::default_provider().install_default();
     (Aws::connect(&access).await, calls)

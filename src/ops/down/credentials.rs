@@ -1,6 +1,7 @@
 //! The stages that take the credentials away.
 
 use crate::aws::Removal;
+use crate::error::Error;
 use crate::model::Transport;
 use crate::ops::Context;
 use crate::workflow::{Probe, Progress, Ran, Step, StepFuture};
@@ -45,15 +46,32 @@ impl Step<Context> for RevokeDeployKey {
 
     fn run<'a>(&'a self, context: &'a mut Context, progress: Progress<'a>) -> StepFuture<'a, Ran> {
         Box::pin(async move {
-            let host = context.platform()?.git_host(&context.environment).await?;
-            progress.say(host.describe());
             let names = &context.environment.names;
             let environment = context.environment.name.as_str();
             // Former ones too: a rotation that was cut off leaves both registered.
             let mut keys = context.aws()?.former_keys(&names.deploy_key, environment).await?;
             keys.extend(context.deploy_key.clone());
             keys.extend(context.pending_key.as_ref().map(|p| p.key.clone()));
-            let registered = host.list().await?;
+            let asked = async {
+                let host = context.platform()?.git_host(&context.environment).await?;
+                progress.say(host.describe());
+                let registered = host.list().await?;
+                Ok::<_, Error>((host, registered))
+            };
+            let (host, registered) = match asked.await {
+                Err(error) if context.options.force => {
+                    progress.warn(format!(
+                        "--force: the deploy key is not taken off the git host: {}",
+                        [&[error.message][..], &error.causes].concat().join(": ")
+                    ));
+                    return Ok(Ran::Unchanged("the git host could not be asked".into()));
+                }
+                asked => asked.map_err(|error| {
+                    error.hint(format!(
+                        "if the repository is gone for good, run `mfsre down {environment} --force`, which does without"
+                    ))
+                })?,
+            };
             let mut removed = Vec::new();
             for known in registered.iter().filter(|r| keys.iter().any(|k| r.is(&k.public))) {
                 if host.delete(&known.id).await? {

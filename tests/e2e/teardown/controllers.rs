@@ -1,5 +1,5 @@
-//! The controllers that have a cloud to work on, and that a sandbox has not: for Services of type LoadBalancer, for volumes,
-//! and Karpenter. They work as the real ones do, finalizer first, and with the real ones' faults: slowly, and not always at
+//! The controllers that have a cloud to work on, and that a sandbox has not: for Services of type LoadBalancer and Ingresses, for
+//! volumes, and Karpenter. They work as the real ones do, finalizer first, and with the real ones' faults: slowly, and not always at
 //! the first try.
 
 use std::collections::BTreeMap;
@@ -176,12 +176,15 @@ async fn look(kubernetes: &Kubernetes) -> Result<Vec<Change>, KubernetesError> {
     };
     let going = |object: &Value| object["metadata"]["deletionTimestamp"].is_string();
 
-    for service in kubernetes.list("v1", "Service", None).await? {
-        let id = id("v1", "Service", &service);
-        match (going(&service), has(&service, SERVICE_FINALIZER)) {
-            (false, false) if service["spec"]["type"] == "LoadBalancer" => changes.push(Change::Balance(id)),
-            (true, true) => changes.push(Change::Unbalance(id)),
-            _ => {}
+    for (api_version, kind) in [("v1", "Service"), ("networking.k8s.io/v1", "Ingress")] {
+        for object in kubernetes.list(api_version, kind, None).await? {
+            let id = id(api_version, kind, &object);
+            let balanced = kind == "Ingress" || object["spec"]["type"] == "LoadBalancer";
+            match (going(&object), has(&object, balancer_finalizer(kind))) {
+                (false, false) if balanced => changes.push(Change::Balance(id)),
+                (true, true) => changes.push(Change::Unbalance(id)),
+                _ => {}
+            }
         }
     }
     let volumes = kubernetes.list("v1", "PersistentVolume", None).await?;
@@ -218,6 +221,15 @@ async fn look(kubernetes: &Kubernetes) -> Result<Vec<Change>, KubernetesError> {
     Ok(changes)
 }
 
+/// The finalizer of the AWS Load Balancer Controller.
+fn balancer_finalizer(kind: &str) -> &'static str {
+    if kind == "Ingress" {
+        "ingress.k8s.aws/resources"
+    } else {
+        SERVICE_FINALIZER
+    }
+}
+
 fn set_finalizers(kubernetes: &Kubernetes, id: &ObjectId, finalizers: &Value) {
     let patch = json!({ "metadata": { "finalizers": finalizers } });
     let _ = RUNTIME.block_on(kubernetes.merge(id, &patch));
@@ -248,12 +260,19 @@ impl Change {
                 let Some(place) = place(aws) else {
                     return;
                 };
-                set_finalizers(kubernetes, &id, &json!([SERVICE_FINALIZER]));
+                set_finalizers(kubernetes, &id, &json!([balancer_finalizer(&id.kind)]));
                 let name = format!("k8s-{}", id.name);
                 let stack = id.to_string();
                 let tags = [
                     ("elbv2.k8s.aws/cluster", ENVIRONMENT),
-                    ("service.k8s.aws/stack", stack.as_str()),
+                    (
+                        if id.kind == "Ingress" {
+                            "ingress.k8s.aws/stack"
+                        } else {
+                            "service.k8s.aws/stack"
+                        },
+                        stack.as_str(),
+                    ),
                 ];
                 let group = planted::security_group(aws, &name, &tags, &place.vpc);
                 planted::allow(aws, &node_group(aws), &group);

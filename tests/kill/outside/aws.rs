@@ -20,6 +20,8 @@ pub(crate) struct Aws {
     pub(crate) volumes: Vec<String>,
     /// Nothing was put for so many seconds.
     pub(crate) silent: i64,
+    /// How long ago the password was made, in seconds.
+    pub(crate) age: i64,
 }
 
 #[derive(Clone, Default)]
@@ -165,7 +167,7 @@ impl Aws {
                 match found {
                     Some(v) => Answer::json(
                         200,
-                        &json!({ "Name": name, "VersionId": v.id, "SecretString": v.value, "CreatedDate": Timestamp::now().as_second() }),
+                        &json!({ "Name": name, "VersionId": v.id, "SecretString": v.value, "CreatedDate": Timestamp::now().as_second() - self.age }),
                     ),
                     None => refuse("ResourceNotFoundException", "there is no such version"),
                 }

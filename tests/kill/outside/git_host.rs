@@ -7,6 +7,8 @@ use super::http::{Answer, Request};
 #[derive(Clone, Default)]
 pub(crate) struct GitHost {
     pub(crate) keys: Vec<Value>,
+    /// The repository is gone, or who asks may not see it.
+    pub(crate) gone: bool,
     last: u64,
 }
 
@@ -22,6 +24,9 @@ impl GitHost {
     }
 
     pub(super) fn answer(&mut self, request: &Request) -> Answer {
+        if self.gone {
+            return Answer::json(404, &json!({ "message": "Not Found" }));
+        }
         match request.method.as_str() {
             "GET" => Answer::json(200, &json!(self.keys)),
             "POST" => {
