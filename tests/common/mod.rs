@@ -111,7 +111,15 @@ impl Project {
 
     /// Runs a prepared command to its end.
     pub(crate) fn finish(&self, mut command: Command) -> Finished {
-        let output = command.output().unwrap();
+        // A program that this test has just put there may still be open in a process that another test is starting.
+        let output = loop {
+            match command.output() {
+                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                }
+                output => break output.unwrap(),
+            }
+        };
         let text = |bytes: &[u8]| {
             String::from_utf8(bytes.to_vec())
                 .unwrap()

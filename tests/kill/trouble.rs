@@ -144,7 +144,7 @@ fn a_git_host_that_is_gone_keeps_down_from_nothing_else_when_it_is_forced() {
     assert!(forced.status.success(), "{forced}");
     let said = format!("{}{}", forced.stdout, forced.stderr);
     assert!(
-        said.contains("--force: the deploy key is not taken off the git host"),
+        said.contains("--force: the deploy key SHA256:") && said.contains("is not taken off the git host"),
         "{said}"
     );
     assert!(!kept(&machine), "{forced}");

@@ -15,7 +15,7 @@ const AT_ONCE: usize = 2;
 const TESTS_FOR_EACH_PROCESSOR: usize = 4;
 /// The tests that kill the program everywhere take half of the time, and every processor that there is. They run beside the
 /// others and give way to them, since some of those go by the clock.
-const KILLING: &str = "kill";
+pub(crate) const KILLING: &str = "kill";
 
 /// A line of cargo's `--message-format=json`; of other kinds than artifacts no field is there.
 #[derive(Deserialize)]

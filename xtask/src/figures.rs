@@ -5,18 +5,14 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::fast::in_many_threads;
+use crate::fast::{KILLING, in_many_threads};
 use crate::process::{Background, cargo_command, root, run as run_command};
 use crate::test::platform_tests;
 
-/// The fast tests that have figures, by test target.
-const FAST: [&str; 6] = [
-    "aws_faults",
-    "bump",
-    "disk_faults",
-    "git_host",
-    "kill",
-    "kubernetes_faults",
+/// The fast tests that have figures, by test target. Those that kill come by themselves, since many of them can wait at once.
+const FAST: [&[&str]; 2] = [
+    &["aws_faults", "bump", "disk_faults", "git_host", "kubernetes_faults"],
+    &[KILLING],
 ];
 /// Those of the end-to-end tier, by the beginning of their names, in two halves that take about the same time.
 const END_TO_END: [&[&str]; 2] = [&["backends", "interruptions", "story", "teardown"], &["rotation"]];
@@ -45,13 +41,17 @@ pub(crate) fn run(end_to_end: bool) -> Result<(), String> {
     if folder.exists() {
         std::fs::remove_dir_all(&folder).map_err(|e| format!("cannot remove {}: {e}", folder.display()))?;
     }
-    let mut arguments = vec!["test", "--workspace"];
-    for target in FAST {
-        arguments.extend(["--test", target]);
+    for targets in FAST {
+        let mut arguments = vec!["test", "--workspace"];
+        arguments.extend(targets.iter().flat_map(|target| ["--test", target]));
+        // Some that take long are left out of the fast tier, and count here.
+        arguments.extend(["--", "--include-ignored"]);
+        let mut tests = cargo_command(&arguments);
+        if targets.contains(&KILLING) {
+            in_many_threads(&mut tests);
+        }
+        run_command(tests.env("MFSRE_REPORT", &folder))?;
     }
-    // Some that take long are left out of the fast tier, and count here.
-    arguments.extend(["--", "--include-ignored"]);
-    run_command(in_many_threads(&mut cargo_command(&arguments)).env("MFSRE_REPORT", &folder))?;
     if end_to_end {
         let [mut some, mut others] = END_TO_END.map(platform_tests);
         let beside = Background::start(

@@ -52,6 +52,10 @@ impl Step<Context> for RevokeDeployKey {
             let mut keys = context.aws()?.former_keys(&names.deploy_key, environment).await?;
             keys.extend(context.deploy_key.clone());
             keys.extend(context.pending_key.as_ref().map(|p| p.key.clone()));
+            let current = context.deploy_key.iter().map(|k| k.fingerprint.as_str());
+            let pending = context.pending_key.iter().map(|p| p.key.fingerprint.as_str());
+            let fingerprints: Vec<&str> = current.chain(pending).collect();
+            let fingerprints = fingerprints.join(", ");
             let asked = async {
                 let host = context.platform()?.git_host(&context.environment).await?;
                 progress.say(host.describe());
@@ -61,7 +65,7 @@ impl Step<Context> for RevokeDeployKey {
             let (host, registered) = match asked.await {
                 Err(error) if context.options.force => {
                     progress.warn(format!(
-                        "--force: the deploy key is not taken off the git host: {}",
+                        "--force: the deploy key {fingerprints} is not taken off the git host: {}",
                         [&[error.message][..], &error.causes].concat().join(": ")
                     ));
                     return Ok(Ran::Unchanged("the git host could not be asked".into()));
@@ -81,10 +85,6 @@ impl Step<Context> for RevokeDeployKey {
             if !removed.is_empty() {
                 return Ok(Ran::Changed(removed.join(", ")));
             }
-            let current = context.deploy_key.iter().map(|k| k.fingerprint.as_str());
-            let pending = context.pending_key.iter().map(|p| p.key.fingerprint.as_str());
-            let fingerprints: Vec<&str> = current.chain(pending).collect();
-            let fingerprints = fingerprints.join(", ");
             if host.is_manual() {
                 progress.warn(format!(
                     "remove the deploy key {fingerprints} from {} by hand",
