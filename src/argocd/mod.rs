@@ -3,23 +3,24 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use backon::BackoffBuilder as _;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use url::Url;
 
+use crate::patience::Patience;
+
 /// The name by which the certificate that Argo CD makes for itself can be checked.
 const CERTIFICATE_NAME: &str = "argocd-server.argocd.svc";
-/// Longest time for a call.
-const LIMIT: Duration = Duration::from_secs(20);
-
-/// Pauses before the second, third and fourth try of a call.
-const PAUSES: [Duration; 3] = [
-    Duration::from_millis(300),
-    Duration::from_secs(1),
-    Duration::from_secs(3),
-];
+/// Less than is usual: who asks polls, and has a limit of its own.
+const PATIENCE: Patience = Patience {
+    attempts: 4,
+    first_pause: Duration::from_millis(500),
+    longest_pause: Duration::from_secs(3),
+    answer: Duration::from_secs(20),
+};
 
 /// Argo CD's API server.
 #[derive(Debug, Clone)]
@@ -106,7 +107,7 @@ impl ArgoCd {
     fn with(base: String, client: reqwest::ClientBuilder) -> Result<Self, ArgoCdError> {
         let client = client
             .no_proxy()
-            .timeout(LIMIT)
+            .timeout(PATIENCE.answer)
             .redirect(reqwest::redirect::Policy::none());
         let http = client.build().map_err(|e| ArgoCdError::Client(e.to_string()))?;
         Ok(Self { base, http })
@@ -135,7 +136,7 @@ impl ArgoCd {
         attempted: &'static str,
         request: impl Fn() -> reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, ArgoCdError> {
-        let mut pauses = PAUSES.into_iter();
+        let mut pauses = PATIENCE.pauses().build();
         loop {
             let answer = request().send().await;
             let disturbed = match &answer {

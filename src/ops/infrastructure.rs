@@ -489,14 +489,12 @@ impl Step<Context> for ApplyStep {
             let swept = swept.into_inner().unwrap_or_else(PoisonError::into_inner);
             context.remains.removed.extend(swept);
             let mark = interruption_mark(context);
+            if !self.destroy && matches!(applied, Err(TerraformError::Interrupted { .. })) {
+                std::fs::write(&mark, "").or_cannot(|| format!("write {}", mark.display()))?;
+            }
+            applied?;
             if self.destroy {
-                applied?;
                 remove_file(&mark)?;
-            } else {
-                if let Err(TerraformError::Interrupted { .. }) = applied {
-                    std::fs::write(&mark, "").or_cannot(|| format!("write {}", mark.display()))?;
-                }
-                applied?;
             }
             context.created = created;
             Ok(Ran::Changed(counted(total, "resource")))

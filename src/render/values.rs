@@ -52,12 +52,16 @@ pub(super) fn variables(environment: &Environment) -> Value {
     })
 }
 
+/// What made a file of values, and what to edit instead.
+fn comment(environment: &Environment) -> String {
+    let stem = environment.name.as_str();
+    format!("{MARK}. Edit environments/{stem}.yaml and run `mfsre render {stem}` instead.")
+}
+
 /// As JSON. Terraform takes the key `//` for a comment
 /// (<https://developer.hashicorp.com/terraform/language/syntax/json#comment-properties>).
 fn serialise(variables: Value, environment: &Environment) -> Result<String, RenderError> {
-    let stem = environment.name.as_str();
-    let comment = format!("{MARK}. Edit environments/{stem}.yaml and run `mfsre render {stem}` instead.");
-    let mut all = serde_json::Map::from_iter([("//".to_owned(), Value::String(comment))]);
+    let mut all = serde_json::Map::from_iter([("//".to_owned(), Value::String(comment(environment)))]);
     if let Value::Object(variables) = variables {
         all.extend(variables);
     }
@@ -80,10 +84,7 @@ pub fn helm_values(environment: &Environment) -> Result<String, RenderError> {
             file: "values.yaml",
             message: error.to_string(),
         })?;
-    let stem = environment.name.as_str();
-    Ok(format!(
-        "# {MARK}. Edit environments/{stem}.yaml and run `mfsre render {stem}` instead.\n{body}"
-    ))
+    Ok(format!("# {}\n{body}", comment(environment)))
 }
 
 fn values(environment: &Environment) -> Value {

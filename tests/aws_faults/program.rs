@@ -36,8 +36,8 @@ async fn refused_with(status: u16, code: &'static str, message: &'static str, se
     ];
     let printed = printed.map(|(place, text)| (place.to_owned(), text));
     canary.assert_absent(files.into_iter().chain(printed), searched);
-    let asked = |operation: &str| fake.seen().iter().any(|seen| seen.operation == operation);
-    assert!(asked("GetSecretValue"), "{finished}");
+    let seen = fake.seen();
+    assert!(seen.iter().any(|seen| seen.operation == "GetSecretValue"), "{finished}");
     finished
 }
 

@@ -32,7 +32,7 @@ async fn the_workspace_is_made_and_a_saved_plan_is_applied_as_it_was_reviewed() 
     let s = Setup::new().await;
     s.backend("  project: platform\n  aws_run_role: arn:aws:iam::123456789012:role/terraform\n");
     let up = s.up().await;
-    assert!(up.applied().contains("1 resource"), "{up}");
+    assert_eq!(up.applied(), "1 resource", "{up}");
     assert!(up.step("workspace").unwrap().contains("made"), "{up}");
 
     let workspace = s.alice.workspace("demo").await;

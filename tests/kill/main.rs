@@ -31,6 +31,8 @@ use outside::Moment;
 
 const UP: [&str; 4] = ["up", ENVIRONMENT, "--yes", "--push"];
 const DOWN: [&str; 3] = ["down", ENVIRONMENT, "--yes"];
+const PASSWORD: [&str; 3] = ["rotate", "argocd-password", ENVIRONMENT];
+const KEY: [&str; 3] = ["rotate", "deploy-key", ENVIRONMENT];
 
 /// A project, and nothing else.
 static NOTHING: LazyLock<Start> = LazyLock::new(|| Machine::new().into_start());
@@ -290,13 +292,13 @@ const DOWN_OPERATION: Operation = Operation {
 
 const ROTATE_PASSWORD: Operation = Operation {
     name: "rotate argocd-password",
-    arguments: &["rotate", "argocd-password", ENVIRONMENT],
+    arguments: &PASSWORD,
     at_once: 16,
 };
 
 const ROTATE_KEY: Operation = Operation {
     name: "rotate deploy-key",
-    arguments: &["rotate", "deploy-key", ENVIRONMENT],
+    arguments: &KEY,
     at_once: 48,
 };
 

@@ -10,10 +10,7 @@ use serde_json::Value;
 use crate::checks::{final_state, one_of_each_works};
 use crate::machine::{Cut, ENVIRONMENT, Finished, Machine, Start};
 use crate::trouble::{STATUS, at_each, document, first_of_each_kind, undisturbed};
-use crate::{DOWN, NOTHING, UP, UP_ALREADY, report, same};
-
-const PASSWORD: [&str; 3] = ["rotate", "argocd-password", ENVIRONMENT];
-const KEY: [&str; 3] = ["rotate", "deploy-key", ENVIRONMENT];
+use crate::{DOWN, KEY, NOTHING, PASSWORD, UP, UP_ALREADY, report, same};
 
 fn code(run: &Finished) -> i32 {
     run.status.code().unwrap()

@@ -10,7 +10,7 @@ use crate::canary::Searched;
 use crate::checks::{final_state, nothing_has_leaked, one_of_each_works};
 use crate::machine::{Cut, ENVIRONMENT, Finished, Machine, Start, TOKEN, script};
 use crate::outside::{Away, Moment, NodeGroup, Trouble};
-use crate::{DOWN, NOTHING, UP, UP_ALREADY, report, same};
+use crate::{DOWN, KEY, NOTHING, PASSWORD, UP, UP_ALREADY, report, same};
 
 pub(crate) const STATUS: [&str; 2] = ["status", ENVIRONMENT];
 
@@ -84,12 +84,10 @@ fn what_was_interrupted_is_forgotten_once_it_is_looked_for_or_removed() {
 
 #[test]
 fn a_panic_in_any_step_is_told_leaks_nothing_and_is_made_up_for_by_the_next_run() {
-    let rotate = |what| ["rotate", what, ENVIRONMENT];
-    let (password, key) = (rotate("argocd-password"), rotate("deploy-key"));
     let operations: [(&Start, &[&str]); 4] = [
         (&NOTHING, &UP),
-        (&UP_ALREADY, &password),
-        (&UP_ALREADY, &key),
+        (&UP_ALREADY, &PASSWORD),
+        (&UP_ALREADY, &KEY),
         (&UP_ALREADY, &DOWN),
     ];
     let whole = operations.map(|(start, arguments)| {

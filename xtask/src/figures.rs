@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::fast::{KILLING, in_many_threads};
-use crate::process::{Background, cargo_command, root, run as run_command};
+use crate::process::{cargo_command, root, run as run_command, side_by_side};
 use crate::test::platform_tests;
 
 /// The fast tests that have figures, by test target. Those that kill come by themselves, since many of them can wait at once.
@@ -54,11 +54,11 @@ pub(crate) fn run(end_to_end: bool) -> Result<(), String> {
     }
     if end_to_end {
         let [mut some, mut others] = END_TO_END.map(platform_tests);
-        let beside = Background::start(
+        side_by_side(
+            some.env("MFSRE_REPORT", &folder),
             others.env("MFSRE_REPORT", &folder),
             root().join("target/report-beside.log"),
         )?;
-        run_command(some.env("MFSRE_REPORT", &folder)).and(beside.finish())?;
     }
     print!("\n{}", tables(&rows(&folder)?));
     Ok(())

@@ -21,7 +21,7 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
 }
 
 /// A command that runs beside others, with its output in a file.
-pub(crate) struct Background {
+struct Background {
     shown: String,
     child: Child,
     log: PathBuf,
@@ -29,7 +29,7 @@ pub(crate) struct Background {
 
 impl Background {
     /// Starts it.
-    pub(crate) fn start(command: &mut Command, log: PathBuf) -> Result<Self, String> {
+    fn start(command: &mut Command, log: PathBuf) -> Result<Self, String> {
         let shown = shown(command);
         println!("$ {shown} > {} &", log.display());
         let cannot_write = |e: std::io::Error| format!("cannot write {}: {e}", log.display());
@@ -40,7 +40,7 @@ impl Background {
     }
 
     /// Waits for its end, prints what it wrote, and expects that it succeeded.
-    pub(crate) fn finish(mut self) -> Result<(), String> {
+    fn finish(mut self) -> Result<(), String> {
         let status = self
             .child
             .wait()
@@ -49,6 +49,13 @@ impl Background {
         println!("{}", std::fs::read_to_string(&self.log).unwrap_or_default());
         expect_success(&self.shown, status)
     }
+}
+
+/// Runs two commands at the same time and expects both to succeed; what the second prints goes to `log`, and is printed at its end.
+pub(crate) fn side_by_side(first: &mut Command, second: &mut Command, log: PathBuf) -> Result<(), String> {
+    let beside = Background::start(second, log)?;
+    let first = run(first);
+    first.and(beside.finish())
 }
 
 pub(crate) fn shown(command: &Command) -> String {

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::process::{Background, cargo, cargo_command, root, run as run_command};
+use crate::process::{cargo, cargo_command, root, run as run_command, side_by_side};
 use crate::report::Report;
 use crate::{fast, lint, setup};
 
@@ -50,13 +50,15 @@ const ONE_HALF: [&str; 3] = ["chain::", "cloud::", "rotation::"];
 
 /// The tests that bring up platforms, two at a time.
 fn platforms() -> Result<(), String> {
-    let beside = Background::start(&mut platform_tests(&ONE_HALF), root().join("target/e2e-beside.log"))?;
     let skipped: Vec<&str> = ONE_HALF.iter().flat_map(|name| ["--skip", name]).collect();
-    let others = run_command(&mut platform_tests(&skipped));
-    others.and(beside.finish())
+    side_by_side(
+        &mut platform_tests(&skipped),
+        &mut platform_tests(&ONE_HALF),
+        root().join("target/e2e-beside.log"),
+    )
 }
 
-/// Those of the tests that bring up platforms whose names are among `names`.
+/// Those of the tests that bring up platforms that `names` select, as the test harness takes them: names, and `--skip` before one.
 pub(crate) fn platform_tests(names: &[&str]) -> Command {
     let how = ["--test", "e2e", "--", "--ignored", "--test-threads=1", "--nocapture"];
     cargo_command(&[&END_TO_END[..], &how, names].concat())
